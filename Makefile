@@ -1,0 +1,41 @@
+# Everything runs from .venv, which `make setup` builds; no other Python, no user settings are touched.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint clean
+
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+
+# The engine must not reach for the network, install packages or write into the user's settings.
+export YOLO_OFFLINE := true
+export YOLO_AUTOINSTALL := false
+export YOLO_CONFIG_DIR := $(CURDIR)/.venv/config
+export MPLBACKEND := Agg
+export PYTHON
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## build .venv with everything (skipped when up to date)
+	@bash scripts/setup.sh
+
+demo: setup ## train, validate, explain, export and predict on the sample set (all under runs/demo)
+	@PATH="$(BIN):$$PATH" bash scripts/demo.sh
+
+lint: setup ## ruff format, ruff check, mypy
+	@"$(BIN)/ruff" format --check --quiet . || { echo "ruff format: run '.venv/bin/ruff format .'"; exit 1; }
+	@"$(BIN)/ruff" check --quiet .
+	@"$(BIN)/mypy" --no-error-summary
+	@echo "lint: clean"
+
+test: lint ## lint, then the fast tests
+	@"$(BIN)/python" -m pytest -m "not slow"
+
+test-slow: setup ## the tests that train or export
+	@"$(BIN)/python" -m pytest -m slow
+
+clean: ## remove .venv, caches, build products and runs/demo (other runs and data stay)
+	@rm -rf .venv build dist *.egg-info runs/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find data -name '*.cache' -type f -delete

@@ -1,0 +1,38 @@
+"""dpose_yolo: light driver-pose models with posture-balanced sampling and keypoint attention (the DPOSE paper).
+
+Cabin images are personal data, so the engine is kept offline unless the environment says `YOLO_OFFLINE=false`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Read by the engine when it is first imported: no update check, no usage events, no downloads.
+os.environ.setdefault("YOLO_OFFLINE", "true")
+
+if TYPE_CHECKING:
+    from dpose_yolo.engine.trainer import DPoseTrainer
+    from dpose_yolo.errors import DPoseError
+    from dpose_yolo.posture.mixture import PostureMixture
+    from dpose_yolo.settings import model_file
+
+__all__ = ["DPoseError", "DPoseTrainer", "PostureMixture", "__version__", "model_file"]
+
+_WHERE = {
+    "DPoseError": "dpose_yolo.errors",
+    "DPoseTrainer": "dpose_yolo.engine.trainer",
+    "PostureMixture": "dpose_yolo.posture.mixture",
+    "model_file": "dpose_yolo.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when first used: `import dpose_yolo` alone must not load torch."""
+    if name in _WHERE:
+        from importlib import import_module
+
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'dpose_yolo' has no attribute {name!r}")

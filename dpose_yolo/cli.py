@@ -1,0 +1,130 @@
+"""The `dpose` command. This module stays free of torch and of the engine, so that help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from dpose_yolo import __version__
+from dpose_yolo.errors import DPoseError
+
+COMMANDS = {
+    "train": "train a pose model with balanced postures and keypoint attention",
+    "val": "accuracy of a model on a data part",
+    "predict": "driver poses of images, folders or videos",
+    "export": "write a model as ONNX, TensorRT, OpenVINO ...",
+    "clusters": "posture atlas of a data set: clusters, counts, before and after balancing",
+    "cam": "attention maps: where a model looks for a keypoint",
+    "info": "parameters and GFLOPs of a model, as one JSON line",
+    "settings": "the settings that DPOSE adds to the engine's, with range and default",
+}
+
+EXAMPLES = """examples
+  dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
+  dpose train cfg=paper data=my_cabin.yaml                 the recipe of the paper
+  dpose train data=my_cabin.yaml clusters=auto balance=0.5 att=0
+  dpose val model=runs/train/weights/best.pt data=data/cabin_mini.yaml split=test
+  dpose predict model=best.pt source=drive.mp4
+  dpose clusters data=my_cabin.yaml clusters=16
+  dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
+  dpose export model=best.pt format=onnx imgsz=480
+  dpose info model=dpose-125.yaml imgsz=640"""
+
+
+def help_page() -> str:
+    """The page that `dpose` alone prints."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [
+        f"dpose_yolo {__version__}: light driver-pose models (AGPL-3.0)",
+        "",
+        "usage: dpose COMMAND name=value ...",
+        "",
+    ]
+    lines += ["commands"]
+    lines += [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
+    lines += ["", EXAMPLES, "", "`dpose COMMAND help` tells what a command takes. Settings besides DPOSE's own are the"]
+    lines += ["engine's (Ultralytics): epochs, batch, imgsz, device, optimizer, ..."]
+    return "\n".join(lines)
+
+
+def parse_value(text: str) -> Any:
+    """Value of `name=value`: numbers, True/False, None, lists like [4,6]; anything else is text."""
+    import yaml
+
+    try:
+        return float(text) if "e" in text.lower() and text[0] in "-+.0123456789" else _plain(yaml.safe_load(text), text)
+    except (ValueError, yaml.YAMLError):
+        return text
+
+
+def _plain(value: Any, text: str) -> Any:
+    """Dates and mappings that YAML makes of plain words stay text."""
+    if text == "None":
+        return None
+    return value if isinstance(value, bool | int | float | list | str) else text
+
+
+def parse_arguments(arguments: list[str]) -> dict[str, Any]:
+    """`name=value` words as a dict.
+
+    Raises:
+        DPoseError: for a word of another form, or a name given twice.
+    """
+    settings: dict[str, Any] = {}
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        name = name.removeprefix("--").replace("-", "_")
+        if not equals or not name:
+            raise DPoseError(f"cannot read {word!r}: write settings as name=value, without spaces around the =")
+        if value == "":
+            raise DPoseError(f"{name}= has no value: write {name}=value")
+        if name in settings:
+            raise DPoseError(f"{name} is given twice")
+        settings[name] = parse_value(value)
+    return settings
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit status."""
+    if not arguments or arguments[0] in ("help", "-h", "--help"):
+        print(help_page())
+        return 0
+    if arguments[0] in ("version", "-v", "--version"):
+        print(__version__)
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        raise DPoseError(
+            f"unknown command {command!r}: " + (f"did you mean {near[0]}?" if near else "see `dpose help`")
+        )
+    from dpose_yolo.commands import usage
+
+    if rest and rest[0] in ("help", "-h", "--help"):
+        print(usage.page(command))
+        return 0
+    if command == "settings":
+        usage.print_settings(rest)
+        return 0
+    settings = parse_arguments(rest)
+    main_function: Callable[[dict[str, Any]], int | None] = import_module(f"dpose_yolo.commands.{command}").main
+    return main_function(settings) or 0
+
+
+def main() -> None:
+    """Entry point: errors of the user's input are one line on standard error, with exit status 1."""
+    try:
+        status = run(sys.argv[1:])
+    except DPoseError as error:
+        print(f"dpose: error: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("dpose: stopped", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        status = 0
+    sys.exit(status)

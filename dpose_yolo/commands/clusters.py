@@ -1,0 +1,86 @@
+"""`dpose clusters`: the posture atlas of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dpose_yolo.commands.common import output_folder, refuse_foreign
+from dpose_yolo.commands.usage import require
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import resolve
+
+DPOSE = (
+    "clusters",
+    "balance",
+    "repeat_cap",
+    "responsibility",
+    "posture_scale",
+    "covariance",
+    "min_labelled",
+    "skip_bad",
+)
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Fit the mixture on one part of a data set, write table and atlas."""
+    own = ("data", "split", "seed", "images", "fraction", "project", "name", "exist_ok")
+    refuse_foreign(settings, (*own, *DPOSE), "clusters")
+    data_file = require(settings, "data", "clusters")
+    dpose = resolve({k: v for k, v in settings.items() if k in DPOSE})
+    split = str(settings.get("split", "train"))
+    from dpose_yolo.engine.compat import require_engine
+    from dpose_yolo.engine.labels import load_labels
+
+    require_engine()
+    labels, data = load_labels(data_file, split, dpose["skip_bad"])
+    from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
+    from dpose_yolo.report.atlas import save_atlas
+    from dpose_yolo.report.tables import cluster_table, posture_names, save_tables
+
+    table = pose_table(labels, keypoint_names(data))
+    seed = settings.get("seed", 0)
+    if not isinstance(seed, int):
+        raise DPoseError(f"seed={seed} must be a whole number")
+    mixture = posture_mixture(table, dpose, seed, where=f"the {split} part of {data_file}")
+    plan = posture_plan(table, mixture, dpose)
+    index = next((p for p in _index_files(data, split) if p.is_file()), None)
+    names = posture_names(index, table.files) if index else None
+    frame = cluster_table(table, mixture, plan, names)
+    folder = output_folder(settings, "clusters")
+    save_tables(frame, mixture, folder)
+    mixture.save(folder / "postures.npz", key=mixture.key_, keypoint_names=table.names)
+    save_atlas(
+        table,
+        mixture,
+        plan,
+        folder / "atlas.png",
+        images=settings.get("images", True),
+        skeleton=data.get("skeleton"),
+        names=names,
+    )
+    _print(frame)
+    left_out = ", ".join(table.names[k] for k in mixture.left_out_)
+    if left_out:
+        print(f"left out of the postures, almost never labelled: {left_out}")
+    print(f"\natlas.png, clusters.csv, clusters.json, postures.npz in {folder}")
+
+
+def _index_files(data: dict[str, Any], split: str) -> list[Path]:
+    """Where an index of posture or action names may lie: beside the images or the data YAML."""
+    part = data[split]
+    first = Path(part[0] if isinstance(part, list) else part)
+    return [first / "index.csv", first.parent / "index.csv", first.parent.parent / "index.csv"]
+
+
+def _print(frame: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    shown = [c for c in ("cluster", "poses", "natural_share", "balanced_share", "name", "purity") if c in frame]
+    for column in shown:
+        table.add_column(column.replace("_", " "), justify="left" if column == "name" else "right")
+    for row in frame[shown].itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    Console().print(table)

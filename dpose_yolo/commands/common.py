@@ -1,0 +1,96 @@
+"""What several commands share: output folders, models, refusing settings a command does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dpose_yolo.engine.compat import require_engine
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import model_file, refuse_unknown, specification
+
+
+def absolute_project(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with `project` as a full path, `runs` below the working directory unless given.
+
+    The engine puts a relative project below its own settings' folder; a user of the command line expects the path they
+    typed.
+    """
+    return {**settings, "project": str(Path(str(settings.get("project") or "runs")).resolve())}
+
+
+def output_folder(settings: dict[str, Any], command: str) -> Path:
+    """New folder `project/name` for the results of a command (numbered if it exists and exist_ok is not set)."""
+    from ultralytics.utils.files import increment_path
+
+    base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
+    return Path(increment_path(base, exist_ok=bool(settings.get("exist_ok")), mkdir=True))
+
+
+def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:
+    """Refuse settings that a command does not take, with the nearest one that it does.
+
+    Raises:
+        DPoseError: naming the first such setting.
+    """
+    import difflib
+
+    allowed = list(allowed)
+    for name in settings:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"see `dpose {command} help`"
+            raise DPoseError(f"dpose {command} takes no setting {name!r}: {hint}")
+
+
+def refuse_non_engine(settings: dict[str, Any], command: str) -> None:
+    """Refuse settings that the engine does not know (DPOSE's own belong to training)."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    for name in settings:
+        if name in specification():
+            raise DPoseError(f"{name} is a setting of training: dpose {command} does not take it")
+    refuse_unknown(settings, DEFAULT_CFG_DICT)
+
+
+def engine_model(path: Any) -> Any:
+    """The engine's `YOLO` object of a model file that exists; nothing is downloaded.
+
+    Raises:
+        DPoseError: when the file is missing or not a pose model.
+    """
+    require_engine()
+    shipped = model_file(str(path))
+    if shipped is None and not Path(str(path)).exists():
+        raise DPoseError(f"no model file {path}: give the path of a model, or dpose-125.yaml / dpose-250.yaml")
+    from ultralytics import YOLO
+
+    try:
+        model = YOLO(str(shipped or path), task="pose")
+        task = getattr(getattr(model, "model", None), "task", model.task)
+    except DPoseError:
+        raise
+    except Exception as error:
+        raise DPoseError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())[:200]}") from error
+    if task != "pose":
+        raise DPoseError(f"{path} is a {task} model: give a pose model")
+    return model
+
+
+def images_of(source: Any, limit: int = 10_000_000) -> list[Path]:
+    """Images of a file or folder, in order of name.
+
+    Raises:
+        DPoseError: when there are none.
+    """
+    from ultralytics.data.utils import IMG_FORMATS
+
+    path = Path(str(source))
+    if not path.exists():
+        raise DPoseError(f"no image or folder {source}: set source= to a path that exists")
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    images = [f for f in files if f.suffix[1:].lower() in IMG_FORMATS]
+    if not images:
+        raise DPoseError(f"no images in {source}: expected files ending in {', '.join(sorted(IMG_FORMATS))}")
+    return images[:limit]

@@ -1,0 +1,49 @@
+"""`dpose info`: one JSON line about a model."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dpose_yolo.commands.common import refuse_foreign
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import model_file
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Print `params` and `gflops` by the engine's own counter, before fusing."""
+    refuse_foreign(settings, ("model", "imgsz", "channels"), "info")
+    os.environ["YOLO_VERBOSE"] = "false"  # the line is for programs: nothing else may stand on standard output
+    name = str(settings.get("model", "dpose-125.yaml"))
+    imgsz = settings.get("imgsz", 640)
+    if not isinstance(imgsz, int) or imgsz < 32 or imgsz % 32:
+        raise DPoseError(f"imgsz={imgsz} must be a multiple of 32, e.g. 640")
+    from dpose_yolo.engine.compat import require_engine
+
+    require_engine()
+    from ultralytics.nn.tasks import PoseModel
+    from ultralytics.utils.torch_utils import get_flops, get_num_params
+
+    from dpose_yolo.engine.explain import load_pose_model
+
+    path = model_file(name) or Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            model = PoseModel(str(path), ch=settings.get("channels", 3), verbose=False)
+        except FileNotFoundError:
+            raise DPoseError(f"no model file {name}: give dpose-125.yaml, dpose-250.yaml or the path of one") from None
+    else:
+        model = load_pose_model(path)
+    head = model.model[-1]
+    line = {
+        "model": name,
+        "imgsz": imgsz,
+        "params": get_num_params(model),
+        "gflops": round(get_flops(model, imgsz), 3),
+        "keypoints": head.kpt_shape[0],
+        "strides": [int(s) for s in head.stride],
+        "channels": model.yaml.get("channels", settings.get("channels", 3)),
+    }
+    print(json.dumps(line))

@@ -1,0 +1,28 @@
+"""`dpose predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dpose_yolo.commands.common import absolute_project, engine_model, refuse_non_engine
+from dpose_yolo.commands.usage import require
+from dpose_yolo.errors import DPoseError
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Predict, and count frames and drivers."""
+    path = require(settings, "model", "predict")
+    source = require(settings, "source", "predict")
+    refuse_non_engine(settings, "predict")
+    if isinstance(source, str) and "://" not in source and "*" not in source and not Path(source).exists():
+        raise DPoseError(f"no image, folder or video {source}: set source= to a path that exists, or a camera number")
+    settings = absolute_project({"name": "predict", "save": True, **settings, "stream": True})
+    model = engine_model(path)
+    frames = found = 0
+    folder = None
+    for result in model.predict(**{k: v for k, v in settings.items() if k != "model"}):
+        frames += 1
+        found += bool(len(result))
+        folder = result.save_dir
+    print(f"\n{frames} frames, a driver in {found}" + (f"; drawn in {folder}" if settings["save"] else ""))

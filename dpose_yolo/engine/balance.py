@@ -1,0 +1,123 @@
+"""Posture-balanced draws inside the engine's training loader, and the record of what was really drawn."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ultralytics.utils import LOGGER, RANK
+
+from dpose_yolo.engine.partners import balance_partners
+from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.sampler import PostureSampler
+
+
+class BalancedDraws:
+    """Posture mixture, sampler and draw counts of one training set.
+
+    Args:
+        dataset: the engine's training dataset.
+        data: the engine's data dictionary.
+        settings: DPOSE settings.
+        seed: of the run.
+
+    Raises:
+        DPoseError: for labels no mixture can be fitted to, and for `rect` with images of several shapes.
+    """
+
+    def __init__(self, dataset: Any, data: dict[str, Any], settings: dict[str, Any], seed: int):
+        """See the class."""
+        if getattr(dataset, "rect", False) and not np.all(dataset.batch_shapes == dataset.batch_shapes[0]):
+            raise DPoseError(
+                "rect=True keeps images of one shape together in a fixed order, so their postures cannot be balanced: "
+                "set rect=False, or balance=0"
+            )
+        self.dataset = dataset
+        self.seed = seed
+        self.table = pose_table(dataset.labels, keypoint_names(data))
+        cache = Path(dataset.label_files[0]).parent
+        self.mixture = posture_mixture(self.table, settings, seed, where=f"{data['train']}", cache=cache)
+        self.plan = posture_plan(self.table, self.mixture, settings)
+        self.by_path = {f: i for i, f in enumerate(self.table.files)}
+        self.drawn = np.zeros(len(self.table.files), dtype=np.int64)
+        self.partners: torch.Tensor | None = None
+        self.sampler: PostureSampler | None = None
+
+    def install(self, loader: Any, rank: int, world: int) -> None:
+        """Put the posture sampler into the engine's loader and the partner draws into its transforms.
+
+        The engine builds its loader without a way to pass a sampler; everything else it sets up (workers, pinned
+        memory, seeds, collation) is kept.
+        """
+        self.sampler = PostureSampler(self.plan.expected, self.plan.cluster, self.seed, rank, world)
+        batches = loader.batch_sampler.sampler  # the engine's repeater around torch's BatchSampler
+        batches.sampler = self.sampler
+        object.__setattr__(loader, "sampler", self.sampler)  # torch forbids plain assignment after construction
+        self.partners = balance_partners(self.dataset, self.plan.expected, loader.num_workers)
+
+    def seek(self, epoch: int) -> None:
+        """The next pass through the loader draws this epoch."""
+        if self.sampler:
+            self.sampler.seek(epoch)
+
+    def count(self, files: list[str]) -> None:
+        """Count the images of a training batch."""
+        np.add.at(self.drawn, [self.by_path[f] for f in files], 1)
+
+    def _take_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Draws and partners since the last call, over all ranks."""
+        drawn = self.drawn
+        partners = self.partners.sum(0).numpy() if self.partners is not None else np.zeros_like(drawn)
+        self.drawn = np.zeros_like(drawn)
+        if self.partners is not None:
+            self.partners.zero_()
+        if dist.is_available() and dist.is_initialized():
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            both = torch.from_numpy(np.stack([drawn, partners])).to(device)
+            dist.all_reduce(both)
+            drawn, partners = both.cpu().numpy()
+        return drawn, partners
+
+    def log(self, save_dir: Path, epoch: int) -> None:
+        """Append the effective draws of an epoch to `posture_draws.csv`: one row a cluster."""
+        drawn, partners = self._take_counts()
+        if RANK not in {-1, 0}:
+            return
+        plan = self.plan
+        natural = plan.shares(np.ones(len(drawn)))
+        expected = plan.shares(plan.expected)
+        effective = plan.shares(drawn + partners)
+        main, mixed = plan.counts(drawn), plan.counts(partners)
+        path = save_dir / "posture_draws.csv"
+        fresh = not path.exists() or epoch == 0
+        with open(path, "w" if fresh else "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(["epoch", "cluster", "natural", "expected", "effective", "draws", "partners"])
+            for j in range(len(natural)):
+                shares = [f"{v:.5f}" for v in (natural[j], expected[j], effective[j])]
+                writer.writerow([epoch + 1, j, *shares, int(main[j]), int(mixed[j])])
+
+    def report(self, save_dir: Path, plots: bool) -> None:
+        """Say what the balance does and keep mixture and atlas with the run."""
+        natural = self.plan.shares(np.ones(len(self.drawn)))
+        expected = self.plan.shares(self.plan.expected)
+        LOGGER.info(
+            f"Postures: {len(natural)} clusters of {len(self.table.keypoints)} poses; "
+            f"share a cluster {natural.min():.1%}-{natural.max():.1%}, "
+            f"drawn {expected.min():.1%}-{expected.max():.1%}; "
+            f"most draws of one image {self.plan.expected.max():.1f}"
+        )
+        if self.mixture.left_out_:
+            names = ", ".join(self.table.names[k] for k in self.mixture.left_out_)
+            LOGGER.info(f"Postures: left out of the postures, almost never labelled: {names}")
+        self.mixture.save(save_dir / "postures.npz", key=self.mixture.key_, keypoint_names=self.table.names)
+        if plots:
+            from dpose_yolo.report.atlas import save_atlas
+
+            save_atlas(self.table, self.mixture, self.plan, save_dir / "postures.png")

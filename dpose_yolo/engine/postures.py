@@ -1,0 +1,159 @@
+"""From the engine's labels to posture-balanced draws (paper 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.data.utils import check_image
+from ultralytics.utils import LOGGER
+
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.features import posture_features
+from dpose_yolo.posture.mixture import PostureMixture
+from dpose_yolo.posture.weights import balanced_probabilities, expected_counts, image_responsibilities, labels_key
+
+
+@dataclass
+class PoseTable:
+    """All labelled persons of a data part.
+
+    Attributes:
+        keypoints: (P, K, 3) x, y in pixels and visibility flag.
+        boxes: (P, 4) centre x, y, width, height in pixels.
+        image: (P,) index of the person's image.
+        files: N image paths.
+        names: K keypoint names.
+    """
+
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    image: np.ndarray
+    files: list[str]
+    names: list[str]
+
+
+def pose_table(labels: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> PoseTable:
+    """Collect the engine's label dicts (normalised, one an image) into one table in pixels."""
+    counts = [len(lb["bboxes"]) for lb in labels]
+    image = np.repeat(np.arange(len(labels)), counts)
+    # With rect=True the engine takes the shapes out of the labels: they are then read from the image headers again.
+    shapes = [lb["shape"] if "shape" in lb else check_image(lb["im_file"])[1] for lb in labels]  # (height, width)
+    size = np.array([s[::-1] for s in shapes], dtype=np.float32).reshape(-1, 2)[image]  # (P, [w, h])
+    keypoints = np.concatenate([lb["keypoints"] for lb in labels]).astype(np.float32)
+    if keypoints.shape[-1] == 2:
+        keypoints = np.concatenate([keypoints, np.full_like(keypoints[..., :1], 2)], -1)
+    keypoints[..., :2] *= size[:, None]
+    boxes = np.concatenate([lb["bboxes"] for lb in labels]).astype(np.float32) * np.tile(size, 2)
+    names = list(names) or [str(k) for k in range(keypoints.shape[1])]
+    return PoseTable(keypoints, boxes, image, [lb["im_file"] for lb in labels], names)
+
+
+def keypoint_names(data: dict[str, Any]) -> list[str]:
+    """Keypoint names of a data YAML (`kpt_names`, a list or a dict by class), or numbers."""
+    names = data.get("kpt_names")
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    count = data["kpt_shape"][0]
+    return [str(n) for n in names] if names and len(names) == count else [str(k) for k in range(count)]
+
+
+def posture_mixture(
+    table: PoseTable, settings: dict[str, Any], seed: int = 0, where: str = "the data", cache: Path | None = None
+) -> PostureMixture:
+    """Fit the posture mixture of a training part, or reuse the saved one if the labels are the same.
+
+    Args:
+        table: the labelled persons.
+        settings: DPOSE settings (`clusters`, `covariance`, `posture_scale`, `min_labelled`).
+        seed: of the fit.
+        where: what to call the data in messages.
+        cache: folder and stem of the saved mixture; None neither reads nor writes. Keyed on label content, so touching
+            or copying files does not refit and editing a label does.
+
+    Raises:
+        DPoseError: for data no mixture can be fitted to.
+    """
+    if not len(table.keypoints) or not (table.keypoints[..., 2] > 0).any():
+        raise DPoseError(
+            f"no keypoint is labelled in {where}: every visibility flag is 0, so there is nothing to learn; "
+            "check that the labels are in YOLO-pose format with visibility 1 or 2"
+        )
+    parameters = {
+        "clusters": settings["clusters"],
+        "covariance": settings["covariance"],
+        "scale": settings["posture_scale"],
+        "min_labelled": settings["min_labelled"],
+        "seed": seed,
+    }
+    key = labels_key(table.keypoints, table.boxes, parameters)
+    path = cache.with_name(f"{cache.name}.postures.npz") if cache else None
+    if path and path.is_file():
+        try:
+            saved = PostureMixture.load(path)
+            if saved.key_ == key:
+                return saved
+        except DPoseError as error:
+            LOGGER.warning(f"{error}; fitting again")
+    raw = settings["posture_scale"] == "none"
+    # The floor of the covariances is in squared feature units: raw offsets are in pixels.
+    unit = float(np.median(table.boxes[:, 2:].prod(1))) if raw else 1.0
+    mixture = PostureMixture(
+        settings["clusters"],
+        covariance_type=settings["covariance"],
+        reg_covar=1e-4 * unit,
+        min_labelled=settings["min_labelled"],
+        random_state=seed,
+    )
+    features = posture_features(table.keypoints, table.boxes, scale=settings["posture_scale"])
+    mixture.fit(features, source=where)
+    if path:
+        try:
+            mixture.save(path, key=key, keypoint_names=table.names)
+        except OSError as error:
+            LOGGER.info(f"Postures: mixture not kept beside the labels ({error}); it will be fitted again next time")
+    mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
+    return mixture
+
+
+@dataclass
+class PosturePlan:
+    """How often each image is to be drawn in an epoch, and why.
+
+    Attributes:
+        responsibilities: (N, C) of images, averaged over their persons.
+        cluster: (N,) likeliest cluster of each image.
+        expected: (N,) expected draws in an epoch.
+    """
+
+    responsibilities: np.ndarray
+    cluster: np.ndarray
+    expected: np.ndarray
+
+    def shares(self, draws: np.ndarray) -> np.ndarray:
+        """(C,) share of each cluster in (N,) counts of draws, by responsibility."""
+        mass = draws @ self.responsibilities
+        return mass / max(mass.sum(), 1e-12)
+
+    def counts(self, draws: np.ndarray) -> np.ndarray:
+        """(C,) draws whose likeliest cluster it is."""
+        return np.bincount(self.cluster, weights=draws, minlength=self.responsibilities.shape[1])
+
+
+def image_posture(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> np.ndarray:
+    """(N, C) responsibilities of images: the mean over their persons, mixing weights where there is none."""
+    features = posture_features(table.keypoints, table.boxes, scale=settings["posture_scale"])
+    person = mixture.predict_proba(features)
+    return image_responsibilities(person, table.image, len(table.files), mixture.weights_)
+
+
+def posture_plan(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> PosturePlan:
+    """Expected draws of every image, from the mixture and the settings `balance`, `responsibility`, `repeat_cap`."""
+    responsibilities = image_posture(table, mixture, settings)
+    hard = settings["responsibility"] == "hard"
+    probability = balanced_probabilities(responsibilities, settings["balance"], hard=hard)
+    expected = expected_counts(probability, len(table.files), settings["repeat_cap"])
+    return PosturePlan(responsibilities, responsibilities.argmax(1), expected)

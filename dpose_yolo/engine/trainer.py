@@ -1,0 +1,241 @@
+"""`DPoseTrainer`: the engine's `PoseTrainer` with balanced postures and keypoint attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from dpose_yolo.engine.compat import require_engine
+
+require_engine()
+
+import torch  # noqa: E402
+from ultralytics.models.yolo.pose import PoseTrainer, PoseValidator  # noqa: E402
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, YAML  # noqa: E402
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model  # noqa: E402
+
+from dpose_yolo import settings as dpose_settings  # noqa: E402
+from dpose_yolo.engine import checks  # noqa: E402
+from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
+from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
+from dpose_yolo.engine.criterion import DPoseCriterion, use_diou  # noqa: E402
+from dpose_yolo.engine.graph import EngineModel  # noqa: E402
+from dpose_yolo.errors import DPoseError  # noqa: E402
+
+# Keys that the engine accepts besides its own defaults.
+ENGINE_EXTRA = ("augmentations", "save_dir", "session", "mode")
+
+
+class DPoseTrainer(PoseTrainer):
+    """Trains a pose model with posture-balanced sampling (paper 3.2) and keypoint attention (paper 3.3).
+
+    Everything else is the engine's: models, augmentation, validation, checkpoints, export, multi-GPU. With `balance=0
+    att=0 box_loss=ciou` it is the engine's `PoseTrainer` to the last digit.
+
+    Examples:
+        >>> DPoseTrainer("paper", data="data/cabin_mini.yaml").train()  # a preset or a YAML path
+        >>> DPoseTrainer(model="dpose-125.yaml", data="data/cabin_mini.yaml", clusters=16).train()
+        >>> YOLO("yolo11n-pose.pt").train(trainer=DPoseTrainer, data="data/cabin_mini.yaml", att=0.5)
+    """
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] | SimpleNamespace = DEFAULT_CFG,
+        overrides: Mapping[str, Any] | None = None,
+        _callbacks: dict | None = None,
+        **settings: Any,
+    ):
+        """Check all settings, then build the engine's trainer.
+
+        Args:
+            cfg: path or preset name of a YAML of settings, a dict of settings, or the engine's default configuration.
+            overrides: settings that go before those of `cfg`.
+            _callbacks: the engine's callbacks.
+            **settings: settings that go before all others. Engine and DPOSE settings are told apart by name.
+
+        Raises:
+            DPoseError: for unknown settings, values out of range, and a data file that is not there.
+        """
+        given = _merge(cfg, overrides or {}, settings)
+        own = dpose_settings.specification()
+        dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA])
+        engine = {k: v for k, v in given.items() if k not in own}
+        asked = {k: v for k, v in given.items() if k in own}
+        self.dpose = dpose_settings.resolve(asked)
+        self._refuse_combinations(engine)
+        if not engine.get("resume"):
+            checks.require_data_file(engine.get("data"))
+        if "model" in engine and isinstance(engine["model"], str | Path):
+            engine["model"] = str(dpose_settings.model_file(engine["model"]) or engine["model"])
+        self.draws: BalancedDraws | None = None
+        self._visible = 2
+        base = cfg if _is_engine_cfg(cfg) else DEFAULT_CFG
+        super().__init__(base, engine, _callbacks)
+        if self.resume:
+            self._take_settings_from_checkpoint(asked)
+        self._keep_settings()
+
+    def _refuse_combinations(self, engine: Mapping[str, Any]) -> None:
+        """Settings that each are right but do not go together."""
+        if self.dpose["att"] > 0 and engine.get("compile"):
+            raise DPoseError(
+                "compile cannot be used with the attention term: compiled graphs drop the second derivative; "
+                "set compile=False or att=0"
+            )
+        if self.dpose["att"] > 0 and engine.get("distill_model"):
+            raise DPoseError("distill_model cannot be used with the attention term yet: set att=0")
+
+    def _take_settings_from_checkpoint(self, asked: Mapping[str, Any]) -> None:
+        """A resumed run goes on with the settings it started with."""
+        saved = {k: v for k, v in vars(self.args).items() if k in self.dpose}
+        resumed = dpose_settings.resolve(saved)
+        changed = [k for k, v in asked.items() if resumed[k] != dpose_settings.specification()[k].check(v)]
+        if changed:
+            LOGGER.warning(f"resume ignores {', '.join(changed)}: the run goes on with the settings it started with")
+        self.dpose = resumed
+
+    def _keep_settings(self) -> None:
+        """Add the DPOSE settings to the engine's arguments, to be saved and handed to multi-GPU workers with them."""
+        for name, value in self.dpose.items():
+            setattr(self.args, name, value)
+        if RANK in {-1, 0}:
+            YAML.save(self.save_dir / "args.yaml", vars(self.args))
+
+    # Data
+
+    def get_dataset(self) -> dict[str, Any]:
+        """The engine's data dictionary; errors come as one line."""
+        checks.require_data_file(self.args.data)
+        try:
+            return super().get_dataset()
+        except DPoseError:
+            raise
+        except (RuntimeError, KeyError, SyntaxError, TypeError) as error:
+            cause = error.__cause__ or error
+            raise DPoseError(f"data={self.args.data} cannot be used: {checks.one_line(cause)}") from error
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """The engine's dataset, refused if a part of the user's images would silently be left out of it."""
+        part = "training" if mode == "train" else "validation"
+        try:
+            dataset = super().build_dataset(img_path, mode, batch)
+        except (RuntimeError, FileNotFoundError, ValueError) as error:
+            raise DPoseError(f"the {part} part {img_path} cannot be used: {checks.one_line(error)}") from error
+        if not self.dpose["skip_bad"]:
+            checks.refuse_unusable(dataset, part)
+        return dataset
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """The engine's loader; its training sampler is replaced by the balanced one if `balance` is above 0."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if mode != "train":
+            return loader
+        self._visible = min(checks.require_keypoints(loader.dataset.labels, "training"), 2)
+        if self.dpose["balance"] > 0:
+            with torch_distributed_zero_first(LOCAL_RANK):  # one rank fits, the others read its mixture
+                self.draws = BalancedDraws(loader.dataset, self.data, self.dpose, self.args.seed)
+            self.draws.install(loader, rank=max(rank, 0), world=max(self.world_size, 1))
+            self.draws.seek(self.start_epoch)
+        return loader
+
+    def resume_training(self, ckpt: dict | None) -> None:
+        """The engine's, and the sampler goes on where the run was broken off."""
+        super().resume_training(ckpt)
+        if self.draws:
+            self.draws.seek(self.start_epoch)
+
+    def _close_dataloader_mosaic(self) -> None:
+        """The engine's; the loader is restarted after it, so this epoch's draws must be made again, not the next's."""
+        super()._close_dataloader_mosaic()
+        if self.draws:
+            self.draws.seek(self.epoch)
+
+    def preprocess_batch(self, batch: dict) -> dict:
+        """The engine's, with the drawn images counted."""
+        if self.draws:
+            self.draws.count(batch["im_file"])
+        return super().preprocess_batch(batch)
+
+    # Model and criterion
+
+    def _setup_train(self) -> None:
+        """The engine's, then the DPOSE criteria on the live model and on its moving average."""
+        super()._setup_train()
+        model, average = unwrap_model(self.model), self.ema.ema
+        # A plain dict: the checkpoint stays loadable where this package is not installed.
+        model.dpose = dict(self.dpose)
+        average.dpose = dict(self.dpose)
+        for m, live in ((model, True), (average, False)):
+            base = getattr(m, "criterion", None)
+            changed = self.dpose["box_loss"] == "diou" or self.dpose["att"] > 0
+            if not changed:
+                continue
+            base = base or m.init_criterion()
+            if self.dpose["box_loss"] == "diou":
+                use_diou(base)
+            m.criterion = self._with_attention(base, m, live) if self.dpose["att"] > 0 else base
+
+    def _with_attention(self, base: Any, model: EngineModel, live: bool) -> DPoseCriterion:
+        """The criterion with the attention term around the engine's."""
+        steps = len(self.train_loader)
+        term = AttentionTerm(model, self.dpose, self.args.seed, self._visible, live)
+        criterion = DPoseCriterion(
+            base,
+            term,
+            self.dpose["att"],
+            self.dpose["att_interval"],
+            first_step=math.ceil(self.dpose["att_start"] * self.epochs * steps),
+            validate=self.dpose["att_val"],
+        )
+        criterion.step = self.start_epoch * steps
+        if live and RANK in {-1, 0}:
+            LOGGER.info(f"Attention: backbone layers {term.layers}, order {self.dpose['att_order']}")
+        return criterion
+
+    def _setup_scheduler(self) -> None:
+        """The engine's schedule, or the paper's single drop (section 4.2) if `lr_drop` is set."""
+        super()._setup_scheduler()
+        if self.dpose["lr_drop"]:
+            drop, factor = self.dpose["lr_drop"], self.dpose["lr_drop_factor"]
+            self.lf = lambda epoch: factor if epoch >= drop else 1.0
+            self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lr_lambda=self.lf)
+
+    def get_validator(self) -> PoseValidator:
+        """The engine's validator, whose arguments know only the engine's settings."""
+        args = copy(self.args)
+        for name in self.dpose:
+            delattr(args, name)
+        return PoseValidator(self.test_loader, save_dir=self.save_dir, args=args, _callbacks=self.callbacks)
+
+    def run_callbacks(self, event: str) -> None:
+        """The engine's, and the draws of the epoch are written when it ends."""
+        super().run_callbacks(event)
+        if self.draws and event == "on_train_start" and RANK in {-1, 0}:
+            self.draws.report(self.save_dir, plots=bool(self.args.plots))
+        if self.draws and event == "on_train_epoch_end":
+            self.draws.log(self.save_dir, self.epoch)
+
+
+def _is_engine_cfg(cfg: Any) -> bool:
+    """Whether `cfg` is a complete engine configuration, as the engine itself hands to its trainers."""
+    values = vars(cfg) if isinstance(cfg, SimpleNamespace) else cfg
+    complete = isinstance(values, Mapping) and set(DEFAULT_CFG_DICT) <= set(values)
+    return complete and not set(dpose_settings.specification()) & set(values)
+
+
+def _merge(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings the user gave, the later ones going before the earlier; a `cfg` among them is read first."""
+    merged: dict[str, Any] = {}
+    given = {**overrides, **settings}
+    for source in (None if _is_engine_cfg(cfg) else cfg, given.pop("cfg", None)):
+        if isinstance(source, SimpleNamespace):
+            merged.update(vars(source))
+        elif isinstance(source, Mapping):
+            merged.update(source)
+        elif source:
+            merged.update(dpose_settings.load_cfg(source))
+    return {**merged, **given}

@@ -1,0 +1,8 @@
+"""The one exception that users of dpose_yolo see."""
+
+
+class DPoseError(Exception):
+    """Bad input, told in one line: what is wrong, where, and how to mend it.
+
+    The command line prints the line to standard error and exits with status 1; from Python it is an ordinary exception.
+    """

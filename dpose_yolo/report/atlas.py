@@ -1,0 +1,294 @@
+"""The posture atlas: what the clusters look like and how often they are drawn (the paper's Fig. 1 a, b)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, FancyBboxPatch
+
+from dpose_yolo.report.charts import bic_chart, share_chart
+from dpose_yolo.report.drawing import (
+    CARD,
+    FAINT,
+    INK,
+    SIDE_COLOURS,
+    full_names,
+    limbs,
+    save_figure,
+    side_of,
+)
+from dpose_yolo.report.tables import Members, cluster_table, members
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from dpose_yolo.engine.postures import PoseTable, PosturePlan
+    from dpose_yolo.posture.mixture import PostureMixture
+
+DPI = 200
+# All in inches.
+WIDEST, MARGIN, GAP = 12.0, 0.2, 0.12
+HEADER, CAPTION, CHARTS = 0.86, 0.46, 2.1
+THUMB_PIXELS = 360  # longest side of an example image in the atlas
+
+
+class Grid(NamedTuple):
+    """Where the cards of the clusters go, in inches."""
+
+    columns: int
+    rows: int
+    card_width: float
+    card_height: float
+    width: float
+    height: float
+
+
+def save_atlas(
+    table: PoseTable,
+    mixture: PostureMixture,
+    plan: PosturePlan,
+    path: str | Path,
+    images: bool = True,
+    skeleton: Sequence[Sequence[int]] | None = None,
+    names: Sequence[str | None] | None = None,
+) -> Path:
+    """Draw every posture cluster on one PNG: mean skeleton, example image, natural and drawn share, BIC.
+
+    With `images` the file shows people out of the data: pictures of real drivers may be personal data, so
+    treat the atlas as the images themselves. `images=False` draws skeletons only.
+
+    Args:
+        table: the labelled persons.
+        mixture: fitted posture mixture.
+        plan: expected draws of the same images.
+        path: PNG to write.
+        images: show the pose nearest to each mean; images that cannot be read are left out.
+        skeleton: pairs of keypoint indices from 0 to join; by default guessed from the keypoint names.
+        names: N posture names of the images (`tables.posture_names`); each cluster gets its commonest one.
+
+    Returns:
+        The path.
+
+    Raises:
+        DPoseError: for a skeleton or names that do not fit the table, or a file that cannot be written.
+    """
+    pairs = limbs(table.names, skeleton)
+    own = members(table, mixture)
+    rows = cluster_table(table, mixture, plan, names, own).to_dict(orient="records")
+    thumbs = [_thumbnail(table, int(p)) if images and p >= 0 else None for p in own.typical]
+    pictures = any(thumb is not None for thumb in thumbs)
+    grid = _grid(len(rows), pictures)
+    figure = Figure(figsize=(grid.width, grid.height))
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, grid.width), ylim=(0, grid.height))
+    page.axis("off")
+    _header(page, grid, table, mixture, own, pictures)
+    spread = keypoint_covariances(mixture)
+    low, high = _extents(mixture, spread)
+    half = np.quantile((high - low) / 2, 0.8, axis=0)  # one scale for most; the few larger ones are shrunk
+    for j, row in enumerate(rows):
+        left = MARGIN + (j % grid.columns) * (grid.card_width + GAP)
+        top = grid.height - HEADER - (j // grid.columns) * (grid.card_height + GAP)
+        _caption(page, row, left, top, grid)
+        inner = grid.card_width - 0.12
+        picture = thumbs[j]
+        cell = inner / 2 if picture is not None else inner
+        height = grid.card_height - CAPTION - 0.06
+        axes = _axes(figure, grid, left + 0.06, top - grid.card_height + 0.06, cell, height)
+        _frame(axes, low[j], high[j], half, cell / height)
+        labelled = (~np.isnan(own.features[own.cluster == j])).mean(0)[::2] if row["poses"] else None
+        _skeleton(axes, mixture, j, spread[j], labelled, full_names(table.names), pairs)
+        if picture is not None:
+            axes = _axes(figure, grid, left + 0.06 + cell, top - grid.card_height + 0.06, cell, height)
+            axes.imshow(picture, interpolation="lanczos")
+            axes.axis("off")
+    _charts(figure, grid, rows, mixture)
+    return save_figure(figure, path, DPI)
+
+
+def keypoint_covariances(mixture: PostureMixture) -> np.ndarray:
+    """(C, K', 2, 2) covariance of x and y of each used keypoint, from any of the four covariance types."""
+    c, d = mixture.means_.shape
+    covariances = mixture.covariances_
+    x, y = np.arange(0, d, 2), np.arange(1, d, 2)
+    if mixture.covariance_type in ("full", "tied"):
+        full = np.broadcast_to(covariances, (c, d, d))
+        blocks = [[full[:, x, x], full[:, x, y]], [full[:, y, x], full[:, y, y]]]
+    else:
+        diagonal = mixture.covariance_type == "diag"
+        variances = covariances if diagonal else np.repeat(covariances[:, None], d, 1)
+        nothing = np.zeros((c, d // 2))
+        blocks = [[variances[:, x], nothing], [nothing, variances[:, y]]]
+    return np.array(blocks).transpose(2, 3, 0, 1)
+
+
+def _grid(clusters: int, pictures: bool) -> Grid:
+    """Columns that leave few holes and give a page of about 3:2."""
+    width, body, most = (2.9, 1.4, 6) if pictures else (1.75, 1.5, 7)
+    best, cost = 1, np.inf
+    for columns in range(1, min(clusters, most) + 1):
+        rows = math.ceil(clusters / columns)
+        aspect = columns * width / (rows * (body + CAPTION) + HEADER + CHARTS)
+        this = abs(math.log(aspect / 1.5)) + 1.5 * (rows * columns - clusters) / clusters
+        if this < cost:
+            best, cost = columns, this
+    rows = math.ceil(clusters / best)
+    card = min(width, (WIDEST - 2 * MARGIN + GAP) / best - GAP)
+    page = max(7.0, 2 * MARGIN + best * (card + GAP) - GAP)
+    card = (page - 2 * MARGIN + GAP) / best - GAP
+    height = CAPTION + min(2.6, card * body / width)
+    return Grid(best, rows, card, height, page, HEADER + rows * (height + GAP) + CHARTS)
+
+
+def _axes(figure: Figure, grid: Grid, left: float, bottom: float, width: float, height: float) -> Axes:
+    w, h = grid.width, grid.height
+    return figure.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def _thumbnail(table: PoseTable, person: int) -> np.ndarray | None:
+    """Square cut around a person's box, RGB, or None where the image cannot be read."""
+    image = cv2.imread(table.files[table.image[person]], cv2.IMREAD_COLOR)
+    if image is None:
+        return None
+    cx, cy, w, h = table.boxes[person]
+    half = 0.55 * max(w, h)
+    height, width = image.shape[:2]
+    # moved into the image rather than padded
+    cx, cy = (min(max(c, half), max(size - half, size / 2)) for c, size in ((cx, width), (cy, height)))
+    x0, x1 = max(0, int(cx - half)), min(width, math.ceil(cx + half))
+    y0, y1 = max(0, int(cy - half)), min(height, math.ceil(cy + half))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return None
+    cut = image[y0:y1, x0:x1]
+    zoom = THUMB_PIXELS / max(cut.shape[:2])
+    if zoom < 1:
+        cut = cv2.resize(cut, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(cut, cv2.COLOR_BGR2RGB)
+
+
+def _extents(mixture: PostureMixture, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest (C, 2) x and y of each mean skeleton with its ellipses."""
+    points = mixture.means_.reshape(len(mixture.means_), -1, 2)
+    reach = np.sqrt(np.einsum("ckii->cki", spread))
+    return (points - reach).min(1), (points + reach).max(1)
+
+
+def _frame(axes: Axes, low: np.ndarray, high: np.ndarray, half: np.ndarray, aspect: float) -> None:
+    """Centre a skeleton in its axes of the given width / height; y runs down."""
+    x, y = (low + high) / 2
+    half = 1.04 * np.maximum(half, (high - low) / 2) + 1e-6
+    tall = max(half[1], half[0] / aspect)
+    axes.set(xlim=(x - tall * aspect, x + tall * aspect), ylim=(y + tall, y - tall), aspect="equal")
+    axes.axis("off")
+
+
+def _header(page: Axes, grid: Grid, table: PoseTable, mixture: PostureMixture, own: Members, pictures: bool) -> None:
+    top = grid.height - 0.16
+    poses = int((own.cluster >= 0).sum())
+    count = len(mixture.weights_)
+    title = f"{count} posture cluster{'s' * (count != 1)}, {poses:,} poses in {len(table.files):,} images"
+    page.text(MARGIN, top, title, size=13, weight="bold", color=INK, va="top")
+    line = "Mean posture with one standard deviation"
+    line += ", and the pose nearest to it" if pictures else ""
+    line += ". Shares: natural → drawn. Hollow: labelled in less than half of the poses."
+    if mixture.left_out_:
+        line += f" Not used: {', '.join(table.names[k].replace('_', ' ') for k in mixture.left_out_)}."
+    limit = int((grid.width - 2 * MARGIN) / 0.064)
+    page.text(MARGIN, top - 0.3, _fold(line, limit), size=8, color=FAINT, va="top", linespacing=1.25)
+    at = grid.width - MARGIN
+    if any(side_of(name)[0] for name in full_names(table.names)):
+        for side in ("right", "left"):
+            at -= 0.33 if side == "right" else 0.68
+            page.text(at, top - 0.1, side, size=9, color=SIDE_COLOURS[side], va="center")
+            page.plot([at - 0.27, at - 0.07], [top - 0.1] * 2, color=SIDE_COLOURS[side], lw=3)
+
+
+def _fold(text: str, limit: int) -> str:
+    """At most two lines of `limit` characters."""
+    if len(text) <= limit:
+        return text
+    cut = text.rfind(" ", 0, limit)
+    return text[:cut] + "\n" + _short(text[cut + 1 :], limit)
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: max(1, limit - 1)].rstrip() + "…"
+
+
+def _caption(page: Axes, row: dict[str, Any], left: float, top: float, grid: Grid) -> None:
+    """A card with the cluster's number, shares, name and number of poses."""
+    box = FancyBboxPatch(
+        (left + 0.04, top - grid.card_height + 0.04),
+        grid.card_width - 0.08,
+        grid.card_height - 0.08,
+        boxstyle="round,pad=0.04,rounding_size=0.06",
+        facecolor=CARD,
+        edgecolor="#dededa",
+        lw=0.6,
+    )
+    page.add_patch(box)
+    right = left + grid.card_width - 0.09
+    page.text(left + 0.09, top - 0.14, f"{row['cluster']}", size=10.5, weight="bold", color=INK, va="center")
+    shares = f"{_percent(row['natural_share'])} → {_percent(row['balanced_share'])}"
+    page.text(right, top - 0.14, shares, size=8.5, color=INK, ha="right", va="center")
+    narrow = grid.card_width < 2.2
+    poses = f"n = {row['poses']:,}" if narrow else f"{row['poses']:,} pose{'s' * (row['poses'] != 1)}"
+    size = 7.0 if narrow else 7.5
+    page.text(right, top - 0.33, poses, size=size, color=FAINT, ha="right", va="center")
+    if row.get("posture"):
+        room = int((grid.card_width - 0.22) / (0.0078 * size)) - len(poses)  # inches of a letter on average
+        purity = f" {row['purity']:.0%}"
+        name = _short(row["posture"].replace("_", " "), room - len(purity)) + purity
+        page.text(left + 0.09, top - 0.33, name, size=size, color=FAINT, va="center")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 or share == 0 else "<0.1%"
+
+
+def _skeleton(
+    axes: Axes,
+    mixture: PostureMixture,
+    j: int,
+    spread: np.ndarray,
+    labelled: np.ndarray | None,
+    names: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
+) -> None:
+    """Mean posture of cluster j: limbs in the colour of their side, ellipses of one standard deviation."""
+    used = [int(k) for k in mixture.used_[::2] // 2]
+    place = dict(zip(used, mixture.means_[j].reshape(-1, 2), strict=True))
+    side = {k: side_of(names[k])[0] for k in used}
+    for at, k in enumerate(used):
+        values, vectors = np.linalg.eigh(spread[at])
+        width, height = 2 * np.sqrt(np.maximum(values, 0))
+        angle = math.degrees(math.atan2(vectors[1, 0], vectors[0, 0]))
+        colour = SIDE_COLOURS[side[k]]
+        ellipse = Ellipse(tuple(place[k]), width, height, angle=angle, color=colour, alpha=0.16, lw=0)
+        axes.add_patch(ellipse)
+        ellipse.set_clip_on(False)
+    for a, b in pairs:
+        if a in place and b in place:
+            colour = SIDE_COLOURS[side[a] if side[a] == side[b] else ""]
+            x, y = zip(place[a], place[b], strict=True)
+            axes.plot(x, y, color=colour, lw=1.6, solid_capstyle="round", zorder=2)
+    for at, k in enumerate(used):
+        sure = labelled is not None and labelled[at] >= 0.5
+        colour = SIDE_COLOURS[side[k]]
+        axes.plot(*place[k], "o", ms=3.1, mec=colour, mfc=colour if sure else "white", mew=0.8, zorder=3)
+
+
+def _charts(figure: Figure, grid: Grid, rows: Sequence[dict[str, Any]], mixture: PostureMixture) -> None:
+    """Natural against drawn share of each cluster; the BIC curve where several numbers were tried."""
+    room = grid.width - 2 * MARGIN - 0.55
+    bic = min(3.4, 0.36 * room) if len(mixture.bic_curve_) > 1 else 0.0
+    shares = _axes(figure, grid, MARGIN + 0.55, 0.5, room - bic - (0.75 if bic else 0), CHARTS - 0.85)
+    share_chart(shares, [row["natural_share"] for row in rows], [row["balanced_share"] for row in rows])
+    if bic:
+        curve = _axes(figure, grid, grid.width - MARGIN - bic + 0.1, 0.5, bic - 0.15, CHARTS - 0.85)
+        bic_chart(curve, mixture.bic_curve_)

@@ -1,0 +1,101 @@
+"""What the drawings share: colours, sides of the body, limbs of a keypoint set, writing files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpose_yolo.errors import DPoseError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with every common kind of colour blindness.
+BLUE, VERMILLION, GREEN, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#999999"
+INK, FAINT, CARD = "#222222", "#6b6b6b", "#f6f6f4"
+SIDE_COLOURS = {"left": BLUE, "right": VERMILLION, "": "#4d4d4d"}
+
+_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+COCO_NAMES = ["nose", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right"))]
+
+_SAME_SIDE = [
+    ("eye", "ear"), ("ear", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "hand"),
+    ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"),
+]  # fmt: skip
+_ACROSS = ("eye", "shoulder", "hip")
+_TO_MIDDLE = [("nose", "eye"), ("neck", "shoulder"), ("thorax", "shoulder"), ("pelvis", "hip")]
+_MIDDLE = [("head_top", "head"), ("head_top", "neck"), ("head", "neck"), ("nose", "neck"), ("neck", "thorax")]
+
+
+def side_of(name: str) -> tuple[str, str]:
+    """Side ("left", "right" or "") and body part of a keypoint name: left_wrist, l-wrist, wrist_r, LWrist."""
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=^[LR])(?=[A-Z])", "_", name)
+    words = [w for w in re.split(r"[\s_.-]+", plain.lower()) if w]
+    for at in (0, -1):
+        side = {"left": "left", "l": "left", "right": "right", "r": "right"}.get(words[at]) if words else None
+        if side and len(words) > 1:
+            return side, "_".join(words[1:] if at == 0 else words[:-1])
+    return "", "_".join(words)
+
+
+def full_names(names: Sequence[str]) -> list[str]:
+    """`names`, or COCO's where 17 keypoints have only numbers: the engine draws them as COCO's, too."""
+    numbered = all(name.isdigit() for name in names)
+    return list(COCO_NAMES) if numbered and len(names) == len(COCO_NAMES) else list(names)
+
+
+def limbs(names: Sequence[str], skeleton: Sequence[Sequence[int]] | None = None) -> list[tuple[int, int]]:
+    """Pairs of keypoints to join with a line.
+
+    Args:
+        names: K keypoint names; COCO's give COCO's 19 limbs, names nobody knows give none.
+        skeleton: pairs of indices from 0 that replace the guess from the names.
+
+    Raises:
+        DPoseError: for a pair that is no pair, or names a keypoint that is not there.
+    """
+    if skeleton is not None:
+        for pair in skeleton:
+            if len(pair) != 2 or not all(0 <= int(k) < len(names) for k in pair):
+                raise DPoseError(
+                    f"skeleton has the entry {list(pair)}: give pairs of keypoint indices from 0 to {len(names) - 1}"
+                )
+        return [(int(a), int(b)) for a, b in skeleton]
+    index = {side_of(name): k for k, name in enumerate(full_names(names))}
+    pairs = [((s, a), (s, b)) for s in ("left", "right") for a, b in _SAME_SIDE]
+    pairs += [(("left", part), ("right", part)) for part in _ACROSS]
+    pairs += [(("", a), (s, b)) for a, b in _TO_MIDDLE for s in ("left", "right")]
+    pairs += [(("", a), ("", b)) for a, b in _MIDDLE]
+    if ("", "neck") in index:  # the neck carries the head
+        pairs = [pair for pair in pairs if pair[0][1] != "ear"]
+    return [(index[a], index[b]) for a, b in pairs if a in index and b in index]
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary neighbour of `path` to write to; takes its place when the block ends well.
+
+    Raises:
+        DPoseError: when the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DPoseError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int) -> Path:
+    """Write a figure as PNG, in one step, and return its path."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png", facecolor="white")
+    return Path(path)

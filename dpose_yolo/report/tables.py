@@ -1,0 +1,240 @@
+"""Tables of the posture clusters: what each holds, how often it is drawn, what it looks like (paper 3.2)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.features import SCALES, posture_features
+from dpose_yolo.report.drawing import replacing
+
+if TYPE_CHECKING:
+    from dpose_yolo.engine.postures import PoseTable, PosturePlan
+    from dpose_yolo.posture.mixture import PostureMixture
+
+NAME_COLUMNS = ("posture", "action", "name")
+
+
+@dataclass
+class Members:
+    """Which pose belongs to which cluster.
+
+    Attributes:
+        features: (P, D) used posture features, NaN = missing.
+        cluster: (P,) likeliest cluster, -1 for a pose without any labelled keypoint in use.
+        score: (P,) log-likelihood for each observed coordinate, so that poses with fewer labels compare.
+        typical: (C,) pose nearest to the cluster's mean, -1 for a cluster that is nobody's likeliest.
+    """
+
+    features: np.ndarray
+    cluster: np.ndarray
+    score: np.ndarray
+    typical: np.ndarray
+
+
+def fitted_features(table: PoseTable, mixture: PostureMixture) -> np.ndarray:
+    """(P, 2K) posture features in the units the mixture was fitted in.
+
+    A mixture does not say whether it lives in box sizes or in pixels; the size of its means does: the two
+    differ by a box size, hundreds of times.
+    """
+    target = np.sqrt(mixture.weights_ @ (mixture.means_**2)).mean() + 1e-12
+    best, gap = None, np.inf
+    for scale in SCALES:
+        features = posture_features(table.keypoints, table.boxes, scale=scale)
+        seen = features[:, mixture.used_]
+        size = target
+        if np.isfinite(seen).any():
+            size = np.sqrt(np.nanmean(seen.astype(np.float64) ** 2)) + 1e-12
+        if best is None or abs(np.log(size / target)) < gap:
+            best, gap = features, abs(np.log(size / target))
+    assert best is not None
+    return best
+
+
+def members(table: PoseTable, mixture: PostureMixture) -> Members:
+    """Assign every pose to its likeliest cluster and find each cluster's most typical pose."""
+    features = fitted_features(table, mixture)
+    used = features[:, mixture.used_]
+    observed = (~np.isnan(used)).sum(1)
+    cluster = np.where(observed > 0, mixture.predict(features), -1)
+    score = mixture.score_samples(features) / np.maximum(observed, 1)
+    typical = np.full(len(mixture.weights_), -1)
+    for j in range(len(typical)):
+        own = np.flatnonzero(cluster == j)
+        if len(own):
+            own = own[observed[own] >= np.median(observed[own])]  # few labels are easily near the mean
+            distance = np.nanmean((used[own] - mixture.means_[j]) ** 2, axis=1)
+            typical[j] = own[distance.argmin()]
+    return Members(used, cluster, score, typical)
+
+
+def posture_names(csv_path: str | Path, files: Sequence[str]) -> list[str | None]:
+    """Look up the posture or action name of each image in a CSV file.
+
+    Args:
+        csv_path: table with the column `file` and one of `posture`, `action`, `name`. `file` may be a name or
+            the end of a path (`vp1/img_0001.jpg`); the longest end that matches wins.
+        files: N image paths.
+
+    Returns:
+        N names, None for images that the table does not know.
+
+    Raises:
+        DPoseError: for a table that is missing, has other columns, gives one file two names, or knows none of
+            the files.
+    """
+    try:
+        frame = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DPoseError(f"there is no table of posture names at {csv_path}: give a CSV file") from error
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise DPoseError(f"{csv_path} is not readable as CSV: {' '.join(str(error).split())}") from error
+    column = next((c for c in NAME_COLUMNS if c in frame), None)
+    if column is None or "file" not in frame:
+        raise DPoseError(
+            f"{csv_path} has the columns {', '.join(map(str, frame.columns))}: it needs `file` and one of "
+            f"{', '.join(NAME_COLUMNS)}"
+        )
+    known: dict[tuple[str, ...], str] = {}
+    for file, name in zip(frame["file"], frame[column], strict=True):
+        parts = _parts(file)
+        if name and known.setdefault(parts, name) != name:
+            raise DPoseError(f"{csv_path} calls {file} both '{known[parts]}' and '{name}': keep one row a file")
+    names = [_longest_end(_parts(file), known) for file in files]
+    if len(files) and not any(names):
+        raise DPoseError(
+            f"{csv_path} knows none of the {len(files)} images (the first is {files[0]}): its column `file` "
+            "must hold their names or the ends of their paths"
+        )
+    return names
+
+
+def _parts(file: str) -> tuple[str, ...]:
+    return tuple(part for part in PurePosixPath(file.strip().replace("\\", "/")).parts if part != ".")
+
+
+def _longest_end(parts: tuple[str, ...], known: dict[tuple[str, ...], str]) -> str | None:
+    return next((known[parts[at:]] for at in range(len(parts)) if parts[at:] in known), None)
+
+
+def cluster_table(
+    table: PoseTable,
+    mixture: PostureMixture,
+    plan: PosturePlan,
+    names: Sequence[str | None] | None = None,
+    own: Members | None = None,
+) -> pd.DataFrame:
+    """One row a cluster, numbered from 0 in the mixture's order (falling weight), as in `posture_draws.csv`.
+
+    Columns: `cluster`; `poses`, `images` (counted by their likeliest cluster; without a labelled pose they
+    count nowhere); `natural_share`, `balanced_share` (of the images' and of the draws' responsibility, each
+    sums to 1); `draws` (expected in an epoch); `largest_draws` (most of one image of the cluster);
+    `typical_file` (pose nearest to the mean); `rarest_file`, `rarest_log_likelihood` (least likely member,
+    nats for each observed coordinate); `left_out` (keypoints that take no part in the postures); with `names`
+    also `posture`, the commonest name among the cluster's poses, and `purity`, its share of those that have a
+    name.
+
+    Args:
+        table: the labelled persons.
+        mixture: fitted posture mixture.
+        plan: expected draws of the same images.
+        names: N posture names of the images, see `posture_names`.
+        own: `members(table, mixture)` where it is at hand.
+
+    Raises:
+        DPoseError: when table, plan and names speak of different numbers of images.
+    """
+    images = len(table.files)
+    if len(plan.expected) != images or (names is not None and len(names) != images):
+        told = f", {len(names)} names" if names is not None else ""
+        raise DPoseError(f"{images} images but a plan for {len(plan.expected)}{told}: take all from the same labels")
+    own = own or members(table, mixture)
+    counts = np.bincount(own.cluster[own.cluster >= 0], minlength=len(mixture.weights_))
+    natural, balanced = plan.shares(np.ones(images)), plan.shares(plan.expected)
+    draws = plan.expected @ plan.responsibilities
+    posed = np.zeros(images, bool)
+    posed[table.image[own.cluster >= 0]] = True
+    left_out = " ".join(table.names[k] for k in mixture.left_out_)
+    rows = []
+    for j in range(len(mixture.weights_)):
+        poses = np.flatnonzero(own.cluster == j)
+        in_images = np.flatnonzero((plan.cluster == j) & posed)
+        rarest = poses[own.score[poses].argmin()] if len(poses) else -1
+        row: dict[str, Any] = {
+            "cluster": j,
+            "poses": int(counts[j]),
+            "images": len(in_images),
+            "natural_share": float(natural[j]),
+            "balanced_share": float(balanced[j]),
+            "draws": float(draws[j]),
+            "largest_draws": float(plan.expected[in_images].max()) if len(in_images) else 0.0,
+            "typical_file": table.files[table.image[own.typical[j]]] if len(poses) else None,
+            "rarest_file": table.files[table.image[rarest]] if len(poses) else None,
+            "rarest_log_likelihood": float(own.score[rarest]) if len(poses) else None,
+            "left_out": left_out,
+        }
+        if names is not None:
+            row["posture"], row["purity"] = _majority([names[i] for i in table.image[poses]])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _majority(names: Sequence[str | None]) -> tuple[str | None, float | None]:
+    """Commonest name (the first in the alphabet of equals) and its share of the named."""
+    named = Counter(name for name in names if name)
+    if not named:
+        return None, None
+    name, count = min(named.items(), key=lambda item: (-item[1], item[0]))
+    return name, count / named.total()
+
+
+def save_tables(df: pd.DataFrame, mixture: PostureMixture, folder: str | Path) -> tuple[Path, Path]:
+    """Write `clusters.csv` and `clusters.json`, each in one step; the JSON also tells of the fit.
+
+    Args:
+        df: from `cluster_table`.
+        mixture: the mixture behind it.
+        folder: where to; made if missing.
+
+    Returns:
+        Paths of the two files.
+
+    Raises:
+        DPoseError: when a file cannot be written.
+    """
+    count = mixture.n_features_in_ // 2
+    names = list(mixture.keypoint_names_) or [str(k) for k in range(count)]
+    plain = [{k: _plain(v) for k, v in row.items()} for row in df.to_dict(orient="records")]
+    content = {
+        "keypoints": names,
+        "left_out": [names[k] for k in mixture.left_out_],
+        "settings": {name: _plain(value) for name, value in mixture.get_params().items()},
+        "fitted_poses": mixture.n_fit_,
+        "log_likelihood_unit": "nats for each observed coordinate",
+        "bic": [{"clusters": int(n), "bic": float(bic)} for n, bic in sorted(mixture.bic_curve_.items())],
+        "clusters": plain,
+    }
+    csv_path, json_path = Path(folder) / "clusters.csv", Path(folder) / "clusters.json"
+    with replacing(csv_path) as temporary:
+        df.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+    with replacing(json_path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return csv_path, json_path
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: numpy's numbers as Python's, what is missing as null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,179 @@
+"""The DPOSE settings: read from `cfg/dpose.yaml`, checked in one place, torch-free so that help stays quick."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpose_yolo.errors import DPoseError
+
+CFG_DIR = Path(__file__).parent / "cfg"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of `cfg/dpose.yaml`.
+
+    Attributes:
+        name: as typed by the user.
+        type: number, integer, choice, flag or layers.
+        default: value when unset.
+        help: one line.
+        limits: lowest and highest number, both allowed.
+        words: words that are allowed (the choices, or words besides a number).
+    """
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    limits: tuple[float, float] | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """What the setting takes, in words."""
+        if self.type == "flag":
+            return "True or False"
+        if self.type == "layers":
+            return "auto, a layer number or a list of them"
+        if self.type == "choice":
+            return " or ".join(self.words)
+        low, high = self.limits or (float("-inf"), float("inf"))
+        return " or ".join([f"{low:g} to {high:g}", *self.words])
+
+    def check(self, value: Any) -> Any:
+        """Return `value` in its plain type.
+
+        Raises:
+            DPoseError: naming the setting, the value and what is allowed.
+        """
+        checked = getattr(self, f"_check_{self.type}")(value)
+        if checked is None:
+            raise DPoseError(f"{self.name}={value!r} is not allowed: {self.name} takes {self.allowed} ({self.help})")
+        return checked
+
+    def _check_number(self, value: Any) -> float | str | None:
+        if isinstance(value, str):
+            if value in self.words:
+                return value
+            try:
+                value = float(value)
+            except ValueError:
+                return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        low, high = self.limits or (float("-inf"), float("inf"))
+        return float(value) if low <= value <= high else None
+
+    def _check_integer(self, value: Any) -> int | str | None:
+        number = self._check_number(value)
+        if number is None or isinstance(number, str):
+            return number
+        return int(number) if number == int(number) else None
+
+    def _check_choice(self, value: Any) -> str | None:
+        # YAML reads a bare `none` as None in some spellings.
+        text = "none" if value is None else str(value)
+        return text if text in self.words else None
+
+    def _check_flag(self, value: Any) -> bool | None:
+        if isinstance(value, bool):
+            return value
+        return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
+
+    def _check_layers(self, value: Any) -> str | list[int] | None:
+        if value == "auto":
+            return "auto"
+        if isinstance(value, str):
+            value = [part for part in value.strip("[]() ").split(",") if part.strip()]
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = [value]
+        if not isinstance(value, list | tuple) or not value:
+            return None
+        try:
+            layers = [int(layer) for layer in value]
+        except (TypeError, ValueError):
+            return None
+        return layers if all(layer >= 0 for layer in layers) else None
+
+
+@cache
+def specification() -> dict[str, Setting]:
+    """All DPOSE settings by name, in the order of `cfg/dpose.yaml`."""
+    raw = yaml.safe_load((CFG_DIR / "dpose.yaml").read_text(encoding="utf-8"))
+    settings = {}
+    for name, entry in raw.items():
+        limits = tuple(entry["range"]) if "range" in entry else None
+        words = tuple(entry.get("choices", entry.get("or", ())))
+        settings[name] = Setting(name, entry["type"], entry["default"], entry["help"], limits, words)
+    return settings
+
+
+def defaults() -> dict[str, Any]:
+    """Default of every DPOSE setting."""
+    return {name: setting.default for name, setting in specification().items()}
+
+
+def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete and check DPOSE settings.
+
+    Args:
+        given: settings by name; all names must be DPOSE settings.
+
+    Raises:
+        DPoseError: for the first value out of its range or unknown name.
+    """
+    refuse_unknown(given, ())
+    return {n: s.check(given[n]) if n in given else s.default for n, s in specification().items()}
+
+
+def refuse_unknown(names: Iterable[str], engine_names: Iterable[str]) -> None:
+    """Raise `DPoseError` for a name that neither DPOSE nor the engine knows, with the nearest right names."""
+    own = specification()
+    known = [*own, *engine_names]
+    for name in names:
+        if name in known:
+            continue
+        # DPOSE's own settings come first: `cluster` is nearer to `clusters` than to the engine's `classes`.
+        near = difflib.get_close_matches(name, own, n=2) or difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`dpose settings` lists the DPOSE settings"
+        raise DPoseError(f"unknown setting {name!r}: {hint}")
+
+
+def load_cfg(cfg: str | Path) -> dict[str, Any]:
+    """Read a YAML file of settings, or one of the package's presets by name (`paper`).
+
+    Raises:
+        DPoseError: when there is no such file or it is not a mapping of settings.
+    """
+    path = Path(cfg)
+    if not path.is_file() and (CFG_DIR / f"{path.stem}.yaml").is_file() and path.parent == Path("."):
+        path = CFG_DIR / f"{path.stem}.yaml"
+    if path.resolve() == (CFG_DIR / "dpose.yaml").resolve():
+        return defaults()
+    if not path.is_file():
+        presets = ", ".join(sorted(p.stem for p in CFG_DIR.glob("*.yaml")))
+        raise DPoseError(f"no settings file {cfg}: give the path of a YAML file, or a preset ({presets})")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DPoseError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise DPoseError(f"{path} must hold `name: value` lines, found {type(values).__name__}")
+    return values
+
+
+def model_file(name: str | Path) -> Path | None:
+    """Path of a model that ships with the package (`dpose-125`, `dpose-125.yaml`), or None."""
+    path = Path(name)
+    if path.parent != Path(".") or path.exists():
+        return None
+    candidate = CFG_DIR / "models" / f"{path.stem}.yaml"
+    return candidate if path.suffix in ("", ".yaml", ".yml") and candidate.is_file() else None

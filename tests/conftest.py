@@ -1,0 +1,56 @@
+"""Set-up of all tests: the engine stays offline, the user's settings alone, and nothing opens a window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything imports ultralytics or matplotlib: both read these once, at import.
+_CONFIG_DIR = tempfile.mkdtemp(prefix="dpose-tests-")
+os.environ["YOLO_CONFIG_DIR"] = _CONFIG_DIR
+os.environ["YOLO_OFFLINE"] = "true"
+os.environ["YOLO_AUTOINSTALL"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+import torch
+from stick_figures import build_dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+
+torch.set_num_threads(2)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_CONFIG_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of pyproject.toml."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of larger data sets for experiments: $DPOSE_SHARED, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("DPOSE_SHARED", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no larger data sets: {folder} does not exist (name their folder in DPOSE_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def mini_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Builds a tiny pose dataset below tmp_path and returns its YAML; arguments as `build_dataset`.
+
+    `mini_dataset()` gives 24 training, 8 validation and 8 test images of 96x96 px with 17 keypoints.
+    """
+
+    def build(name: str = "mini", **options: int) -> Path:
+        return build_dataset(tmp_path / name, **options)
+
+    return build

@@ -1,0 +1,290 @@
+"""`DPoseTrainer` on drawn drivers: equal to the engine when off, complete when on, one clear line for bad input."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from engine_models import tiny_yaml
+from ultralytics import YOLO
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.nn.tasks import load_checkpoint
+
+from dpose_yolo import DPoseError, DPoseTrainer
+from dpose_yolo.settings import specification
+
+
+@pytest.fixture
+def model_yaml(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_yaml()))
+    return str(path)
+
+
+@pytest.fixture
+def base(tmp_path: Path, model_yaml: str, mini_dataset) -> dict:
+    """Settings of a short training on 24 drawn images."""
+    return {
+        "model": model_yaml,
+        "data": str(mini_dataset()),
+        "imgsz": 64,
+        "epochs": 2,
+        "batch": 8,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path / "runs"),
+        "warmup_epochs": 0,
+        "optimizer": "SGD",
+        "lr0": 0.01,
+        "verbose": False,
+        "att_start": 0.0,
+        "att_interval": 1,
+    }
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open()))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)[0].state_dict()
+
+
+def test_off_is_the_engine_to_the_last_digit(base):
+    plain = {k: v for k, v in base.items() if not k.startswith("att_")}
+    engine = PoseTrainer(overrides={**plain, "name": "engine", "mosaic": 0.5})
+    engine.train()
+    ours = DPoseTrainer(**base, name="ours", mosaic=0.5, balance=0, att=0)
+    ours.train()
+    for a, b in zip(rows(engine.csv), rows(ours.csv), strict=True):
+        assert {k: v for k, v in a.items() if k != "time"} == {k: v for k, v in b.items() if k != "time"}
+    for (name, a), b in zip(weights(engine.last).items(), weights(ours.last).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_whole_run_records_everything(base):
+    trainer = DPoseTrainer(
+        base, name="run", clusters=4, att=2.0, box_loss="diou", lr_drop=1, plots=True, close_mosaic=0
+    )
+    trainer.train()
+    folder = trainer.save_dir
+    table = rows(folder / "results.csv")
+    assert len(table) == 2
+    assert all(float(r["train/att_loss"]) > 0 and float(r["val/att_loss"]) > 0 for r in table)
+    assert [float(r["lr/pg0"]) for r in table] == [0.01, pytest.approx(0.001)]
+    assert (folder / "results.png").stat().st_size > 10000 and (folder / "postures.png").stat().st_size > 10000
+    saved = yaml.safe_load((folder / "args.yaml").read_text())
+    assert {k: saved[k] for k in ("clusters", "att", "box_loss", "balance")} == {
+        "clusters": 4,
+        "att": 2.0,
+        "box_loss": "diou",
+        "balance": 1.0,
+    }
+    assert set(specification()) <= set(saved)
+    model, _ = load_checkpoint(trainer.best)
+    assert model.dpose == {k: saved[k] for k in specification()}
+    assert type(model).__module__.startswith("ultralytics.") and not model.criterion
+    assert not any(m._forward_hooks for m in model.modules())
+    draws = rows(folder / "posture_draws.csv")
+    assert {int(r["epoch"]) for r in draws} == {1, 2}
+    for epoch in ("1", "2"):
+        part = [r for r in draws if r["epoch"] == epoch]
+        assert sum(int(r["draws"]) for r in part) == 24
+        assert sum(float(r["effective"]) for r in part) == pytest.approx(1, abs=1e-3)
+        # mosaic is on by default: partners are drawn by the same expectation
+        assert sum(int(r["partners"]) for r in part) > 0
+
+
+def test_engine_entry_point_and_checkpoint_start(base):
+    first = DPoseTrainer(base, name="first", epochs=1, att=0, clusters=4)
+    first.train()
+    model = YOLO(first.best)
+    model.train(
+        trainer=DPoseTrainer, clusters=3, att=0.5, **{**base, "model": str(first.best), "name": "second", "epochs": 1}
+    )
+    assert isinstance(model.trainer, DPoseTrainer)
+    assert model.trainer.dpose["clusters"] == 3
+    assert len(model.trainer.draws.mixture.weights_) == 3
+    assert float(rows(model.trainer.csv)[0]["train/att_loss"]) > 0
+    result = model.predict(np.zeros((64, 64, 3), np.uint8), imgsz=64, verbose=False)
+    assert result[0].keypoints.data.shape[1:] == (17, 3)
+
+
+def test_resume_draws_what_the_unbroken_run_would(base):
+    seen: dict[int, list[str]] = {}
+
+    class Recording(DPoseTrainer):
+        def preprocess_batch(self, batch):
+            seen.setdefault(self.epoch, []).extend(Path(f).name for f in batch["im_file"])
+            return super().preprocess_batch(batch)
+
+    whole = Recording(base, name="whole", clusters=4, epochs=3)
+    whole.train()
+    wanted, seen = {e: sorted(f) for e, f in seen.items()}, {}
+
+    class Broken(DPoseTrainer):
+        def run_callbacks(self, event):
+            super().run_callbacks(event)
+            if event == "on_model_save" and self.epoch == 0:
+                raise KeyboardInterrupt
+
+    broken = Broken(base, name="broken", clusters=4, epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    resumed = Recording(resume=str(broken.last), clusters=9)  # a changed setting is ignored with a warning
+    assert resumed.dpose["clusters"] == 4
+    resumed.train()
+    assert sorted(seen) == [1, 2]
+    assert {e: sorted(f) for e, f in seen.items()} == {e: wanted[e] for e in (1, 2)}
+    assert [int(r["epoch"]) for r in rows(resumed.csv)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("cache", [False, "ram"])
+def test_mosaic_partners_follow_the_balance(base, mini_dataset, cache):
+    data = mini_dataset("tail", train=160)
+    trainer = DPoseTrainer(
+        {**base, "data": str(data)}, epochs=1, att=0, clusters=4, mosaic=1.0, close_mosaic=0, cache=cache
+    )
+    trainer.train()
+    part = rows(trainer.save_dir / "posture_draws.csv")
+    natural = np.array([float(r["natural"]) for r in part])
+    effective = np.array([float(r["effective"]) for r in part])
+    partners = np.array([int(r["partners"]) for r in part])
+    assert partners.sum() == 3 * 160
+    expected = np.array([float(r["expected"]) for r in part])
+    # 640 images went in: their shares must lie near the balanced ones, far from the natural ones
+    assert np.abs(effective - expected).max() < 0.08
+    assert np.abs(natural - expected).max() > 0.15
+
+
+def test_fraction_and_square_rect_train(base):
+    trainer = DPoseTrainer(base, name="part", epochs=1, fraction=0.5, rect=True, clusters=3, att=0)
+    trainer.train()
+    assert len(trainer.draws.table.files) == 12
+    assert sum(int(r["draws"]) for r in rows(trainer.save_dir / "posture_draws.csv")) == 12
+
+
+def test_mixture_is_reused_and_refitted_by_content(base, monkeypatch):
+    from dpose_yolo.posture.mixture import PostureMixture
+
+    fits = []
+    fit = PostureMixture.fit
+    monkeypatch.setattr(PostureMixture, "fit", lambda self, *a, **k: fits.append(1) or fit(self, *a, **k))
+
+    def run(**settings):
+        DPoseTrainer(base, exist_ok=True, epochs=1, val=False, att=0, **{"clusters": 3, **settings}).train()
+        return len(fits)
+
+    assert run() == 1
+    label = sorted((Path(base["data"]).parent / "labels" / "train").glob("*.txt"))[0]
+    label.touch()
+    assert run() == 1  # a newer file with the same content
+    label.write_text(label.read_text().replace(" 0.5", " 0.4", 1))
+    (label.parent.with_suffix(".cache")).unlink()
+    assert run() == 2  # another content
+    assert run(clusters=2) == 3  # another setting
+
+
+def test_presets_and_settings_files(tmp_path, base):
+    own = tmp_path / "mine.yaml"
+    own.write_text(yaml.safe_dump({**base, "clusters": 5, "epochs": 7}))
+    trainer = DPoseTrainer(own, epochs=1, name="file")
+    assert (trainer.dpose["clusters"], trainer.epochs) == (5, 1)
+    paper = DPoseTrainer("paper", **{**base, "optimizer": "Adam", "lr0": 1e-4}, name="paper")
+    assert (paper.dpose["att"], paper.dpose["box_loss"], paper.args.pose, paper.args.dfl) == (5.0, "diou", 1.0, 0.0)
+    # the arguments that the engine hands to its multi-GPU workers build the same trainer
+    again = DPoseTrainer(overrides={**vars(trainer.args), "exist_ok": True})
+    assert again.dpose == trainer.dpose
+
+
+BAD = [
+    ({"cluster": 16}, "unknown setting 'cluster': did you mean clusters"),
+    ({"epoch": 3}, "unknown setting 'epoch': did you mean epochs"),
+    ({"balance": 2}, "balance=2 is not allowed: balance takes 0 to 1"),
+    ({"box_loss": "giou"}, "box_loss takes ciou or diou"),
+    ({"att_layers": "x"}, "att_layers takes auto"),
+    ({"data": "nowhere.yaml"}, "no data file nowhere.yaml"),
+    ({"compile": True}, "compile=False or att=0"),
+    ({"clusters": 40}, "clusters=40 but only 24 poses"),
+    ({"att_layers": 9}, "att_layers=9 is not a backbone layer"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "line"), BAD, ids=[next(iter(w)) for w, _ in BAD])
+def test_wrong_settings_get_one_clear_line(base, wrong, line):
+    with pytest.raises(DPoseError) as error:
+        DPoseTrainer(base, name="wrong", **wrong).train()
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def spoil_label(data: Path) -> None:
+    label = data.parent / "labels" / "train" / "train_0003.txt"
+    label.write_text(" ".join(label.read_text().split()[:-3]) + "\n")
+
+
+def spoil_image(data: Path) -> None:
+    image = data.parent / "images" / "train" / "train_0003.png"
+    image.rename(image.with_suffix(".jpg"))
+    image.with_suffix(".jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+
+
+def spoil_flag(data: Path) -> None:
+    label = data.parent / "labels" / "val" / "val_0001.txt"
+    label.write_text(" ".join([*label.read_text().split()[:-1], "-1"]) + "\n")
+
+
+def unlabel(data: Path) -> None:
+    for label in (data.parent / "labels" / "train").glob("*.txt"):
+        values = label.read_text().split()
+        values[7::3] = ["0"] * 17
+        label.write_text(" ".join(values) + "\n")
+
+
+def remove_images(data: Path) -> None:
+    shutil.rmtree(data.parent / "images" / "train")
+
+
+def break_yaml(data: Path) -> None:
+    data.write_text("train: [images/train\nval: }")
+
+
+SPOILT = [
+    (spoil_label, "train_0003.png: line 1 of train_0003.txt has 16 keypoints, expected 17 keypoints"),
+    (spoil_image, "train_0003.jpg: "),
+    (spoil_flag, "validation part cannot be used"),
+    (unlabel, "no keypoint is labelled in the training part"),
+    (remove_images, "images/train"),
+    (break_yaml, "cannot be used"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "line"), SPOILT, ids=[s.__name__ for s, _ in SPOILT])
+def test_bad_data_gets_one_clear_line(base, spoil, line):
+    spoil(Path(base["data"]))
+    with pytest.raises(DPoseError) as error:
+        DPoseTrainer(base, name="bad").train()
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_images_can_be_skipped(base):
+    spoil_label(Path(base["data"]))
+    spoil_image_data = Path(base["data"])
+    (spoil_image_data.parent / "labels" / "train" / "train_0005.txt").write_text("0 nonsense\n")
+    trainer = DPoseTrainer(base, name="skip", epochs=1, skip_bad=True, clusters=3, att=0)
+    trainer.train()
+    assert len(trainer.train_loader.dataset.labels) == 22
+
+
+def test_rect_with_several_shapes_is_refused(base):
+    import cv2
+
+    for i in range(10):  # more than a batch: its shape then differs from that of the square images
+        image = Path(base["data"]).parent / "images" / "train" / f"train_{i:04d}.png"
+        cv2.imwrite(str(image), np.zeros((32, 96, 3), np.uint8))
+    with pytest.raises(DPoseError, match="rect=False, or balance=0"):
+        DPoseTrainer(base, name="rect", rect=True, clusters=3).train()
