@@ -1,5 +1,6 @@
-"""Seconds and peak memory of the posture mixture: `python benchmarks/mixture.py --poses 1000000 --missing
-random`.
+"""Seconds and peak memory of the posture mixture.
+
+    python benchmarks/mixture.py --poses 1000000 --missing random
 
 The poses are made up: 17 keypoints, 24 postures with a long tail, correlated keypoints. `--missing patterns`
 hides whole keypoints in 40 recurring patterns (the legs below the dashboard, the far arm, ...), about 30 % of
@@ -64,8 +65,8 @@ def main() -> None:
     print(
         f"poses {args.poses}  missing {args.missing} ({np.isnan(x).mean():.0%}, {kinds} patterns)  "
         f"clusters {args.clusters} -> {resp.shape[1]} {args.covariance}\n"
-        f"fit {fitted - start:.1f} s  predict_proba {done - fitted:.1f} s  sum {done - start:.1f} s  (processor time {cpu:.1f} s)  "
-        f"converged {mixture.converged_}\n"
+        f"fit {fitted - start:.1f} s  predict_proba {done - fitted:.1f} s  sum {done - start:.1f} s  "
+        f"(processor time {cpu:.1f} s)  converged {mixture.converged_}\n"
         f"peak {peak:.0f} MB (of it {before:.0f} MB before the fit, features included)"
     )
 

@@ -228,6 +228,8 @@ def test_bad_input_is_told_in_one_line():
         {"component_range": (5, 2)},
         {"min_labelled": 1.5},
         {"max_fit": 0},
+        {"max_fit": 10},
+        {"tol": "low"},
         {"n_init": 0},
         {"random_state": -1},
         {"imputation_rounds": -1},

@@ -288,3 +288,45 @@ def test_rect_with_several_shapes_is_refused(base):
         cv2.imwrite(str(image), np.zeros((32, 96, 3), np.uint8))
     with pytest.raises(DPoseError, match="rect=False, or balance=0"):
         DPoseTrainer(base, name="rect", rect=True, clusters=3).train()
+
+
+def test_one_channel_infrared(base):
+    data = Path(base["data"])
+    data.write_text(data.read_text() + "channels: 1\n")
+    trainer = DPoseTrainer(base, name="infrared", epochs=1, clusters=3, att=1.0)
+    trainer.train()
+    model, _ = load_checkpoint(trainer.best)
+    assert model.model[0].conv.weight.shape[1] == 1
+    assert float(rows(trainer.csv)[0]["train/att_loss"]) > 0
+    from dpose_yolo.engine.explain import explain
+
+    found = explain(model, np.full((48, 96, 3), 90, np.uint8), [9, 10], imgsz=64)
+    assert found.maps["left_wrist"].shape == (48, 96)
+
+
+def test_settings_survive_the_multi_gpu_launch(base):
+    """The engine pickles class and arguments, and rebuilds the trainer from them in each worker."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+    from ultralytics.utils.dist import generate_ddp_file
+    from ultralytics.utils.patches import torch_load
+
+    trainer = DPoseTrainer(base, name="ddp", clusters=5, att_layers=[2, 4], balance=0.5)
+    script = Path(generate_ddp_file(trainer))
+    try:
+        state = torch_load(script.with_suffix(".pt"), map_location="cpu")
+        cfg = {**DEFAULT_CFG_DICT, "save_dir": ""}
+        worker = state["trainer"](cfg=cfg, overrides=state["args"], _callbacks=state["callbacks"])
+    finally:
+        script.unlink()
+        script.with_suffix(".pt").unlink()
+    assert type(worker) is DPoseTrainer
+    assert worker.dpose == trainer.dpose and worker.dpose["att_layers"] == [2, 4]
+    assert worker.save_dir == trainer.save_dir
+
+
+def test_early_stopping_and_callbacks(base):
+    trainer = DPoseTrainer(base, name="stop", epochs=6, patience=1, clusters=3, att=0.5, lr0=0.0)
+    epochs = []
+    trainer.add_callback("on_train_epoch_end", lambda t: epochs.append(t.epoch))
+    trainer.train()
+    assert epochs == list(range(len(rows(trainer.csv)))) and len(epochs) < 6

@@ -36,7 +36,7 @@ def main(settings: dict[str, Any]) -> None:
     labels, data = load_labels(data_file, split, dpose["skip_bad"])
     from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
     from dpose_yolo.report.atlas import save_atlas
-    from dpose_yolo.report.tables import cluster_table, posture_names, save_tables
+    from dpose_yolo.report.tables import cluster_table, save_tables
 
     table = pose_table(labels, keypoint_names(data))
     seed = settings.get("seed", 0)
@@ -45,7 +45,7 @@ def main(settings: dict[str, Any]) -> None:
     mixture = posture_mixture(table, dpose, seed, where=f"the {split} part of {data_file}")
     plan = posture_plan(table, mixture, dpose)
     index = next((p for p in _index_files(data, split) if p.is_file()), None)
-    names = posture_names(index, table.files) if index else None
+    names = _posture_names(index, table.files) if index else None
     frame = cluster_table(table, mixture, plan, names)
     folder = output_folder(settings, "clusters")
     save_tables(frame, mixture, folder)
@@ -73,14 +73,25 @@ def _index_files(data: dict[str, Any], split: str) -> list[Path]:
     return [first / "index.csv", first.parent / "index.csv", first.parent.parent / "index.csv"]
 
 
+def _posture_names(index: Path, files: list[str]) -> list[str | None] | None:
+    """Posture names from an index file; a file of another kind is passed over with a word."""
+    from dpose_yolo.report.tables import posture_names
+
+    try:
+        return posture_names(index, files)
+    except DPoseError as error:
+        print(f"no posture names: {error}")
+        return None
+
+
 def _print(frame: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    shown = [c for c in ("cluster", "poses", "natural_share", "balanced_share", "name", "purity") if c in frame]
+    shown = [c for c in ("cluster", "poses", "natural_share", "balanced_share", "posture", "purity") if c in frame]
     for column in shown:
-        table.add_column(column.replace("_", " "), justify="left" if column == "name" else "right")
+        table.add_column(column.replace("_", " "), justify="left" if column == "posture" else "right")
     for row in frame[shown].itertuples(index=False):
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
     Console().print(table)

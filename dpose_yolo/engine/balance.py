@@ -39,6 +39,7 @@ class BalancedDraws:
             )
         self.dataset = dataset
         self.seed = seed
+        self.skeleton = data.get("skeleton")
         self.table = pose_table(dataset.labels, keypoint_names(data))
         cache = Path(dataset.label_files[0]).parent
         self.mixture = posture_mixture(self.table, settings, seed, where=f"{data['train']}", cache=cache)
@@ -120,4 +121,4 @@ class BalancedDraws:
         if plots:
             from dpose_yolo.report.atlas import save_atlas
 
-            save_atlas(self.table, self.mixture, self.plan, save_dir / "postures.png")
+            save_atlas(self.table, self.mixture, self.plan, save_dir / "postures.png", skeleton=self.skeleton)

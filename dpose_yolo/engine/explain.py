@@ -102,7 +102,7 @@ def explain(
         best = int(raw["scores"][0].amax(0).argmax())
         keypoint_logits = split_keypoints(raw["kpts"], head.kpt_shape)[0, :, 2, best]
         decoded = split_keypoints(head.kpts_decode(raw["kpts"].detach()), head.kpt_shape)[0, :, :, best]
-        explanation = Explanation({}, {}, float(raw["scores"][0].amax(0)[best].sigmoid()))
+        explanation = Explanation({}, {}, float(raw["scores"].detach()[0].amax(0)[best].sigmoid()))
         for k in keypoints:
             score = keypoint_logits[k] if logit else keypoint_logits[k].sigmoid()
             features = [outputs[i] for i in layers]

@@ -14,7 +14,15 @@ from ultralytics.utils import LOGGER
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.features import posture_features
 from dpose_yolo.posture.mixture import PostureMixture
-from dpose_yolo.posture.weights import balanced_probabilities, expected_counts, image_responsibilities, labels_key
+from dpose_yolo.posture.weights import (
+    balanced_probabilities,
+    expected_counts,
+    harden,
+    image_responsibilities,
+    labels_key,
+)
+
+FIT_METHOD = 1  # raised when the fit changes, so that mixtures of the old one are not reused
 
 
 @dataclass
@@ -88,6 +96,7 @@ def posture_mixture(
         "scale": settings["posture_scale"],
         "min_labelled": settings["min_labelled"],
         "seed": seed,
+        "method": FIT_METHOD,
     }
     key = labels_key(table.keypoints, table.boxes, parameters)
     path = cache.with_name(f"{cache.name}.postures.npz") if cache else None
@@ -100,7 +109,7 @@ def posture_mixture(
             LOGGER.warning(f"{error}; fitting again")
     raw = settings["posture_scale"] == "none"
     # The floor of the covariances is in squared feature units: raw offsets are in pixels.
-    unit = float(np.median(table.boxes[:, 2:].prod(1))) if raw else 1.0
+    unit = max(float(np.median(table.boxes[:, 2:].prod(1))), 1.0) if raw else 1.0
     mixture = PostureMixture(
         settings["clusters"],
         covariance_type=settings["covariance"],
@@ -113,8 +122,8 @@ def posture_mixture(
     if path:
         try:
             mixture.save(path, key=key, keypoint_names=table.names)
-        except OSError as error:
-            LOGGER.info(f"Postures: mixture not kept beside the labels ({error}); it will be fitted again next time")
+        except DPoseError as error:  # a read-only data folder must not stop the training
+            LOGGER.info(f"Postures: {error}; it will be fitted again next time")
     mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
     return mixture
 
@@ -144,16 +153,20 @@ class PosturePlan:
 
 
 def image_posture(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> np.ndarray:
-    """(N, C) responsibilities of images: the mean over their persons, mixing weights where there is none."""
+    """(N, C) responsibilities of images: the mean over their persons, the mean of all where there is none."""
     features = posture_features(table.keypoints, table.boxes, scale=settings["posture_scale"])
     person = mixture.predict_proba(features)
-    return image_responsibilities(person, table.image, len(table.files), mixture.weights_)
+    if settings["responsibility"] == "hard":
+        person = harden(person)  # persons, not images: a background image belongs to no cluster more than to another
+    # The mean over the other images leaves images without a person exactly at their natural weight.
+    shown = np.unique(table.image)
+    mixing = image_responsibilities(person, table.image, len(table.files), mixture.weights_)[shown].mean(0)
+    return image_responsibilities(person, table.image, len(table.files), mixing)
 
 
 def posture_plan(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> PosturePlan:
     """Expected draws of every image, from the mixture and the settings `balance`, `responsibility`, `repeat_cap`."""
     responsibilities = image_posture(table, mixture, settings)
-    hard = settings["responsibility"] == "hard"
-    probability = balanced_probabilities(responsibilities, settings["balance"], hard=hard)
+    probability = balanced_probabilities(responsibilities, settings["balance"])
     expected = expected_counts(probability, len(table.files), settings["repeat_cap"])
     return PosturePlan(responsibilities, responsibilities.argmax(1), expected)

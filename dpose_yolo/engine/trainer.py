@@ -24,7 +24,10 @@ from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
+from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
+
+keep_offline()
 
 # Keys that the engine accepts besides its own defaults.
 ENGINE_EXTRA = ("augmentations", "save_dir", "session", "mode")

@@ -11,9 +11,9 @@ from threadpoolctl import threadpool_limits
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.marginal import draw_missing, log_densities, precisions_of
 
-SHORT_EM = 5  # EM steps that rank the k-means starts
-START_EM = 10  # EM steps on the first completion: it is drawn anew afterwards, no use in converging on it
-FEW_POSES = 5000  # poses of the starts and of the first redraws (100 a component, if that is more)
+SHORT_EM = 3  # EM steps that rank the k-means starts
+START_EM = 3  # EM steps on the first completion: it is drawn anew afterwards, no use in converging on it
+FEW_POSES = 4000  # poses of the starts and of the first redraws (100 a component, if that is more)
 FINAL_REDRAWS = 2  # of all poses
 EMPTY_POSES = 0.5  # a component that holds less than half a pose is empty
 

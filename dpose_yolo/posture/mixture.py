@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -18,9 +17,8 @@ from dpose_yolo.posture.fitting import (
     parameter_count,
 )
 from dpose_yolo.posture.marginal import BLOCK_ROWS, log_densities
+from dpose_yolo.posture.mixture_checks import check_features, check_parameters
 from dpose_yolo.posture.mixture_file import read_state, write_state
-
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
 
 class PostureMixture(BaseEstimator):
@@ -69,11 +67,11 @@ class PostureMixture(BaseEstimator):
         reg_covar: float = 1e-4,
         component_range: tuple[int, int] = (2, 32),
         min_labelled: float = 0.05,
-        max_fit: int = 20000,
+        max_fit: int = 12000,
         n_init: int = 3,
         max_iter: int = 100,
         tol: float = 1e-3,
-        imputation_rounds: int = 8,
+        imputation_rounds: int = 6,
         random_state: int = 0,
     ):
         self.n_components = n_components
@@ -100,8 +98,8 @@ class PostureMixture(BaseEstimator):
             DPoseError: bad parameters; no poses, no labelled keypoints, infinite values, more clusters than
             poses.
         """
-        self._check_parameters()
-        X = _check_features(X, source)
+        check_parameters(self.get_params())
+        X = check_features(X, source)
         self.n_features_in_ = X.shape[1]
         used, self.left_out_ = self._labelled_columns(X, source)
         self.used_ = np.flatnonzero(used)
@@ -119,7 +117,8 @@ class PostureMixture(BaseEstimator):
         self.bic_curve_: dict[int, float] = {}
         best = self._fit_auto(x) if self._auto else self._fit_one(x, int(self.n_components))
         self._keep(best)
-        self.key_, self.keypoint_names_ = "", ()
+        self.key_ = ""
+        self.keypoint_names_: tuple[str, ...] = ()
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -201,7 +200,7 @@ class PostureMixture(BaseEstimator):
             self.n_fit_ = int(meta["n_fit"])
             self.bic_curve_ = {int(n): float(bic) for n, bic in meta["bic_curve"].items()}
             self.key_, self.keypoint_names_ = str(meta["key"]), tuple(meta["keypoint_names"])
-            self._check_parameters()
+            check_parameters(self.get_params())
             d, c = len(self.used_), len(self.weights_)
             shape = {"full": (c, d, d), "tied": (d, d), "diag": (c, d), "spherical": (c,)}[self.covariance_type]
             if self.means_.shape != (c, d) or self.covariances_.shape != shape:
@@ -259,7 +258,7 @@ class PostureMixture(BaseEstimator):
 
     def _log_joint(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self._check_fitted()
-        X = _check_features(X, "the data", empty=True)
+        X = check_features(X, "the data", empty=True)
         if X.shape[1] != self.n_features_in_:
             raise DPoseError(
                 f"features have {X.shape[1]} columns but the mixture was fitted on {self.n_features_in_}: "
@@ -274,51 +273,3 @@ class PostureMixture(BaseEstimator):
     def _check_fitted(self) -> None:
         if not hasattr(self, "weights_"):
             raise DPoseError("the posture mixture is not fitted: call fit first")
-
-    def _check_parameters(self) -> None:
-        def whole(value: Any, least: int) -> bool:
-            return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-
-        checks = {
-            "n_components": self._auto or whole(self.n_components, 1),
-            "covariance_type": self.covariance_type in COVARIANCE_TYPES,
-            "reg_covar": 0 < self.reg_covar < np.inf,
-            "component_range": len(self.component_range) == 2
-            and whole(self.component_range[0], 1)
-            and whole(self.component_range[1], self.component_range[0]),
-            "min_labelled": 0 <= self.min_labelled <= 1,
-            "max_fit": whole(self.max_fit, 1),
-            "n_init": whole(self.n_init, 1),
-            "max_iter": whole(self.max_iter, 1),
-            "tol": 0 <= self.tol < np.inf,
-            "imputation_rounds": whole(self.imputation_rounds, 0),
-            "random_state": whole(self.random_state, 0),
-        }
-        wanted = {
-            "n_components": "a whole number >= 1 or 'auto'",
-            "covariance_type": f"one of {', '.join(COVARIANCE_TYPES)}",
-            "reg_covar": "a number > 0",
-            "component_range": "(smallest, largest), whole numbers >= 1",
-            "min_labelled": "a share between 0 and 1",
-            "tol": "a number >= 0",
-        }
-        for name, good in checks.items():
-            if not good:
-                need = wanted.get(name, "a whole number of sensible size")
-                raise DPoseError(f"posture mixture: {name}={getattr(self, name)!r} is not possible, set it to {need}")
-        if not self._auto and int(self.n_components) > self.max_fit:
-            raise DPoseError(f"clusters={self.n_components} but max_fit={self.max_fit} poses are fitted: raise max_fit")
-
-
-def _check_features(X: np.ndarray, source: str, empty: bool = False) -> np.ndarray:
-    X = np.asarray(X)
-    if X.dtype not in (np.float32, np.float64):
-        X = X.astype(np.float64)
-    if X.ndim != 2 or X.shape[1] == 0 or X.shape[1] % 2:
-        raise DPoseError(f"posture features have shape {X.shape}: expected (poses, 2 x keypoints)")
-    if not len(X) and not empty:
-        raise DPoseError(f"no poses in {source}: the posture mixture needs labelled persons")
-    if np.isinf(X).any():
-        row = int(np.flatnonzero(np.isinf(X).any(1))[0])
-        raise DPoseError(f"pose {row} of {source} has an infinite coordinate: correct its label (NaN means missing)")
-    return X

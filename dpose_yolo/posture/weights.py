@@ -1,5 +1,4 @@
-"""From responsibilities to expected draws an epoch (paper section 3.2: uniform sampling over the posture
-clusters).
+"""From responsibilities to expected draws an epoch (paper section 3.2, uniform sampling over the postures).
 
 All functions take responsibilities as (N, C) rows that sum to one, of poses or of images.
 """
@@ -30,8 +29,7 @@ def component_masses(resp: np.ndarray) -> np.ndarray:
 
 
 def balanced_probabilities(resp: np.ndarray, balance: float = 1.0, hard: bool = False) -> np.ndarray:
-    """Drawing probability of each row: pick a component by its target mass, then a row in it (ancestral
-    sampling).
+    """Drawing probability of each row by ancestral sampling: a component by its target mass, then a row in it.
 
         t_j = (1 - balance) * pi_j + balance / C'        p_i = sum_j t_j r_ij / M_j
 
@@ -96,9 +94,9 @@ def image_responsibilities(resp: np.ndarray, image_index: np.ndarray, n_images: 
         raise DPoseError(f"image numbers run from {image_index.min()} to {image_index.max()}, not in 0..{n_images - 1}")
     persons = np.bincount(image_index, minlength=n_images)
     sums = np.stack([np.bincount(image_index, resp[:, j], n_images) for j in range(len(mixing))], axis=1)
-    sums = sums / np.maximum(persons, 1)[:, None]
-    sums[persons == 0] = mixing / mixing.sum()
-    return sums
+    means = sums / np.maximum(persons, 1)[:, None]
+    means[persons == 0] = mixing / mixing.sum()
+    return means
 
 
 def expected_counts(p: np.ndarray, epoch_length: int, repeat_cap: float = math.inf) -> np.ndarray:

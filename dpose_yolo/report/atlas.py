@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse, FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch
 
 from dpose_yolo.report.charts import bic_chart, share_chart
 from dpose_yolo.report.drawing import (
@@ -23,6 +23,7 @@ from dpose_yolo.report.drawing import (
     save_figure,
     side_of,
 )
+from dpose_yolo.report.skeleton import draw_skeleton, extents, frame, keypoint_covariances
 from dpose_yolo.report.tables import Members, cluster_table, members
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def save_atlas(
     page.axis("off")
     _header(page, grid, table, mixture, own, pictures)
     spread = keypoint_covariances(mixture)
-    low, high = _extents(mixture, spread)
+    low, high = extents(mixture, spread)
     half = np.quantile((high - low) / 2, 0.8, axis=0)  # one scale for most; the few larger ones are shrunk
     for j, row in enumerate(rows):
         left = MARGIN + (j % grid.columns) * (grid.card_width + GAP)
@@ -100,31 +101,15 @@ def save_atlas(
         cell = inner / 2 if picture is not None else inner
         height = grid.card_height - CAPTION - 0.06
         axes = _axes(figure, grid, left + 0.06, top - grid.card_height + 0.06, cell, height)
-        _frame(axes, low[j], high[j], half, cell / height)
+        frame(axes, low[j], high[j], half, cell / height)
         labelled = (~np.isnan(own.features[own.cluster == j])).mean(0)[::2] if row["poses"] else None
-        _skeleton(axes, mixture, j, spread[j], labelled, full_names(table.names), pairs)
+        draw_skeleton(axes, mixture, j, spread[j], labelled, full_names(table.names), pairs)
         if picture is not None:
             axes = _axes(figure, grid, left + 0.06 + cell, top - grid.card_height + 0.06, cell, height)
             axes.imshow(picture, interpolation="lanczos")
             axes.axis("off")
     _charts(figure, grid, rows, mixture)
     return save_figure(figure, path, DPI)
-
-
-def keypoint_covariances(mixture: PostureMixture) -> np.ndarray:
-    """(C, K', 2, 2) covariance of x and y of each used keypoint, from any of the four covariance types."""
-    c, d = mixture.means_.shape
-    covariances = mixture.covariances_
-    x, y = np.arange(0, d, 2), np.arange(1, d, 2)
-    if mixture.covariance_type in ("full", "tied"):
-        full = np.broadcast_to(covariances, (c, d, d))
-        blocks = [[full[:, x, x], full[:, x, y]], [full[:, y, x], full[:, y, y]]]
-    else:
-        diagonal = mixture.covariance_type == "diag"
-        variances = covariances if diagonal else np.repeat(covariances[:, None], d, 1)
-        nothing = np.zeros((c, d // 2))
-        blocks = [[variances[:, x], nothing], [nothing, variances[:, y]]]
-    return np.array(blocks).transpose(2, 3, 0, 1)
 
 
 def _grid(clusters: int, pictures: bool) -> Grid:
@@ -169,22 +154,6 @@ def _thumbnail(table: PoseTable, person: int) -> np.ndarray | None:
     if zoom < 1:
         cut = cv2.resize(cut, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(cut, cv2.COLOR_BGR2RGB)
-
-
-def _extents(mixture: PostureMixture, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest (C, 2) x and y of each mean skeleton with its ellipses."""
-    points = mixture.means_.reshape(len(mixture.means_), -1, 2)
-    reach = np.sqrt(np.einsum("ckii->cki", spread))
-    return (points - reach).min(1), (points + reach).max(1)
-
-
-def _frame(axes: Axes, low: np.ndarray, high: np.ndarray, half: np.ndarray, aspect: float) -> None:
-    """Centre a skeleton in its axes of the given width / height; y runs down."""
-    x, y = (low + high) / 2
-    half = 1.04 * np.maximum(half, (high - low) / 2) + 1e-6
-    tall = max(half[1], half[0] / aspect)
-    axes.set(xlim=(x - tall * aspect, x + tall * aspect), ylim=(y + tall, y - tall), aspect="equal")
-    axes.axis("off")
 
 
 def _header(page: Axes, grid: Grid, table: PoseTable, mixture: PostureMixture, own: Members, pictures: bool) -> None:
@@ -249,38 +218,6 @@ def _caption(page: Axes, row: dict[str, Any], left: float, top: float, grid: Gri
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or share == 0 else "<0.1%"
-
-
-def _skeleton(
-    axes: Axes,
-    mixture: PostureMixture,
-    j: int,
-    spread: np.ndarray,
-    labelled: np.ndarray | None,
-    names: Sequence[str],
-    pairs: Sequence[tuple[int, int]],
-) -> None:
-    """Mean posture of cluster j: limbs in the colour of their side, ellipses of one standard deviation."""
-    used = [int(k) for k in mixture.used_[::2] // 2]
-    place = dict(zip(used, mixture.means_[j].reshape(-1, 2), strict=True))
-    side = {k: side_of(names[k])[0] for k in used}
-    for at, k in enumerate(used):
-        values, vectors = np.linalg.eigh(spread[at])
-        width, height = 2 * np.sqrt(np.maximum(values, 0))
-        angle = math.degrees(math.atan2(vectors[1, 0], vectors[0, 0]))
-        colour = SIDE_COLOURS[side[k]]
-        ellipse = Ellipse(tuple(place[k]), width, height, angle=angle, color=colour, alpha=0.16, lw=0)
-        axes.add_patch(ellipse)
-        ellipse.set_clip_on(False)
-    for a, b in pairs:
-        if a in place and b in place:
-            colour = SIDE_COLOURS[side[a] if side[a] == side[b] else ""]
-            x, y = zip(place[a], place[b], strict=True)
-            axes.plot(x, y, color=colour, lw=1.6, solid_capstyle="round", zorder=2)
-    for at, k in enumerate(used):
-        sure = labelled is not None and labelled[at] >= 0.5
-        colour = SIDE_COLOURS[side[k]]
-        axes.plot(*place[k], "o", ms=3.1, mec=colour, mfc=colour if sure else "white", mew=0.8, zorder=3)
 
 
 def _charts(figure: Figure, grid: Grid, rows: Sequence[dict[str, Any]], mixture: PostureMixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,11 +60,12 @@ def limbs(names: Sequence[str], skeleton: Sequence[Sequence[int]] | None = None)
     """
     if skeleton is not None:
         for pair in skeleton:
-            if len(pair) != 2 or not all(0 <= int(k) < len(names) for k in pair):
+            whole = isinstance(pair, list | tuple) and all(isinstance(k, int) for k in pair)
+            if not whole or len(pair) != 2 or not all(0 <= k < len(names) for k in pair):
                 raise DPoseError(
-                    f"skeleton has the entry {list(pair)}: give pairs of keypoint indices from 0 to {len(names) - 1}"
+                    f"skeleton has the entry {pair}: give pairs of keypoint indices from 0 to {len(names) - 1}"
                 )
-        return [(int(a), int(b)) for a, b in skeleton]
+        return [(a, b) for a, b in skeleton]
     index = {side_of(name): k for k, name in enumerate(full_names(names))}
     pairs = [((s, a), (s, b)) for s in ("left", "right") for a, b in _SAME_SIDE]
     pairs += [(("left", part), ("right", part)) for part in _ACROSS]
@@ -91,11 +92,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise DPoseError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already, or never there
+            temporary.unlink()
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int) -> Path:
     """Write a figure as PNG, in one step, and return its path."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format="png", facecolor="white")
+        figure.savefig(temporary, dpi=dpi, format="png", facecolor="white", pil_kwargs={"compress_level": 4})
     return Path(path)

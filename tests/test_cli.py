@@ -1,0 +1,149 @@
+"""The `dpose` command as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from engine_models import tiny_yaml
+
+from dpose_yolo import __version__
+from dpose_yolo.cli import COMMANDS, parse_arguments, run
+from dpose_yolo.commands.usage import TAKES
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import defaults, load_cfg, resolve, specification
+
+
+def dpose(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "dpose_yolo", *arguments], capture_output=True, text=True, cwd=cwd)
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; from dpose_yolo.cli import run\n"
+        "for words in ([], ['train', 'help'], ['settings'], ['version']): assert run(words) == 0\n"
+        "heavy = {'torch', 'ultralytics', 'sklearn', 'cv2', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "dpose train data=" in done.stdout and __version__ in done.stdout
+
+
+def test_every_command_is_described(capsys):
+    assert set(TAKES) == set(COMMANDS)
+    for command in COMMANDS:
+        assert run([command, "help"]) == 0
+        assert f"usage: dpose {command}" in capsys.readouterr().out
+
+
+def test_values_are_read_as_yolo_reads_them():
+    words = ["a=1", "b=0.5", "c=1e-4", "d=True", "e=none", "f=[4,6]", "g=left,right", "--h-i=None", "j=0,1", "k=x=y"]
+    assert parse_arguments(words) == {
+        "a": 1,
+        "b": 0.5,
+        "c": 1e-4,
+        "d": True,
+        "e": "none",
+        "f": [4, 6],
+        "g": "left,right",
+        "h_i": None,
+        "j": "0,1",
+        "k": "x=y",
+    }
+
+
+WRONG = [
+    (["trian"], "unknown command 'trian': did you mean train?"),
+    (["train", "data"], "cannot read 'data'"),
+    (["train", "data="], "data= has no value"),
+    (["train", "att=1", "att=2"], "att is given twice"),
+    (["train", "data=x.yaml", "cluster=16"], "unknown setting 'cluster': did you mean clusters?"),
+    (["train", "data=missing.yaml"], "no data file missing.yaml"),
+    (["train", "resume=True"], "resume needs the checkpoint"),
+    (["train", "cfg=nothing"], "no settings file nothing: give the path of a YAML file, or a preset (dpose, paper)"),
+    (["val", "data=x.yaml"], "dpose val needs model="),
+    (["val", "model=x.pt", "data=x.yaml", "balance=1"], "balance is a setting of training"),
+    (["predict", "model=dpose-125.yaml", "source=missing.jpg"], "no image, folder or video missing.jpg"),
+    (["export", "model=dpose-125.yaml"], "is not a .pt checkpoint"),
+    (["info", "model=missing.yaml"], "no model file missing.yaml"),
+    (["info", "imgsz=33"], "imgsz=33 must be a multiple of 32"),
+    (["clusters", "data=x.yaml", "epochs=3"], "dpose clusters takes no setting 'epochs'"),
+    (["cam", "model=missing.pt", "source=."], "no model file missing.pt"),
+    (["settings", "ballance"], "did you mean balance"),
+]
+
+
+@pytest.mark.parametrize(("words", "line"), WRONG, ids=[" ".join(w) for w, _ in WRONG])
+def test_wrong_words_get_one_line(words, line):
+    with pytest.raises(DPoseError) as error:
+        run(words)
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_errors_exit_with_status_one_and_write_nothing(tmp_path):
+    done = dpose("train", "data=missing.yaml", "project=out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("dpose: error: no data file missing.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_is_one_json_line():
+    done = dpose("info", "model=dpose-125.yaml", "imgsz=480")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    info = json.loads(line)
+    assert info["params"] <= 630_000 and info["gflops"] <= 1.26 and info["keypoints"] == 17
+
+
+def test_every_setting_has_a_valid_default_a_range_and_help():
+    assert resolve(defaults()) == defaults()
+    for name, setting in specification().items():
+        assert setting.help and "\n" not in setting.help, name
+        assert setting.words or setting.limits or setting.type in ("flag", "layers"), name
+        with pytest.raises(DPoseError, match=name):
+            setting.check("certainly not")
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    assert not set(specification()) & set(DEFAULT_CFG_DICT)
+
+
+def test_paper_preset_is_the_papers():
+    paper = load_cfg("paper")
+    assert (paper["epochs"], paper["lr0"], paper["lr_drop"], paper["optimizer"]) == (350, 1e-4, 250, "Adam")
+    assert [paper[k] for k in ("att", "box", "cls", "pose", "kobj")] == [5, 1, 1, 1, 1]
+    resolve({k: v for k, v in paper.items() if k in specification()})
+
+
+def test_commands_on_a_tiny_set(tmp_path, mini_dataset, capsys):
+    """Train, validate, explain, export and predict with what training left."""
+    data = mini_dataset()
+    model = tmp_path / "tiny.yaml"
+    model.write_text(yaml.safe_dump(tiny_yaml()))
+    project = f"project={tmp_path / 'runs'}"
+    common = ["imgsz=64", "device=cpu", project]
+    train = ["train", f"data={data}", f"model={model}", "epochs=1", "batch=8", "clusters=4", "plots=False", *common]
+    assert run([*train, "name=train"]) == 0
+    best = tmp_path / "runs" / "train" / "weights" / "best.pt"
+    assert run(["val", f"model={best}", f"data={data}", "split=test", *common]) == 0
+    metrics = json.loads((tmp_path / "runs" / "val" / "metrics.json").read_text())
+    assert metrics["split"] == "test" and 0 <= metrics["AP"] <= 1
+    assert run(["clusters", f"data={data}", "clusters=4", project]) == 0
+    folder = tmp_path / "runs" / "clusters"
+    table = list(csv.DictReader((folder / "clusters.csv").open()))
+    assert len(table) == 4 and sum(int(r["poses"]) for r in table) == 24
+    assert (folder / "atlas.png").stat().st_size > 10_000
+    image = data.parent / "images" / "test" / "test_0000.png"
+    assert run(["cam", f"model={best}", f"source={image}", "keypoints=left_wrist,0", "imgsz=64", project]) == 0
+    assert (tmp_path / "runs" / "cam" / "test_0000.png").stat().st_size > 5_000
+    with pytest.raises(DPoseError, match="no keypoint 'left_wrst': did you mean left_wrist"):
+        run(["cam", f"model={best}", f"source={image}", "keypoints=left_wrst", project])
+    assert run(["export", f"model={best}", "imgsz=64"]) == 0
+    for weights in (best, best.with_suffix(".onnx")):
+        assert run(["predict", f"model={weights}", f"source={image.parent}", "verbose=False", *common]) == 0
+        assert "8 frames" in capsys.readouterr().out
