@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 data=data/cabin_mini.yaml
 out=runs/demo
-epochs=${DEMO_EPOCHS:-12}
+epochs=${DEMO_EPOCHS:-24}
 export YOLO_OFFLINE=${YOLO_OFFLINE:-true} YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-$PWD/.venv/config} MPLBACKEND=Agg
 
 command -v dpose >/dev/null || { echo "demo: no dpose command; run it as 'make demo'" >&2; exit 1; }
@@ -14,25 +14,31 @@ run() { printf '\n$ %s\n' "$*"; "$@"; }
 # The folder of this demo only; project= and name= below keep the paths the same each time.
 rm -rf "$out"
 mkdir -p "$out"
-# an image of a posture that training saw three times
-source=$(awk -F, '$2 == "test" && $3 == "stretch_up" {print "data/cabin_mini/images/test/" $1; exit}' data/cabin_mini/index.csv)
+# one test image of each of the rarest postures; training saw three or four of each
+mkdir -p "$out/pictures"
+for posture in stretch_up wave_left bend_down hands_behind_head; do
+    file=$(awk -F, -v p="$posture" '$2 == "test" && $3 == p {print $1; exit}' data/cabin_mini/index.csv)
+    if [ -n "$file" ]; then cp "data/cabin_mini/images/test/$file" "$out/pictures/$posture.jpg"; fi
+done
 
-run dpose train data=$data model=dpose-125.yaml imgsz=192 epochs="$epochs" batch=32 device=cpu seed=0 project=$out name=train
+# Short and small on purpose. No mosaic: one driver fills the picture, and mosaic would cut the driver into parts.
+run dpose train data=$data model=dpose-125.yaml imgsz=160 epochs="$epochs" batch=16 nbs=16 optimizer=AdamW lr0=0.002 \
+    cos_lr=True mosaic=0 cache=ram device=cpu seed=0 project=$out name=train
 best=$out/train/weights/best.pt
-run dpose val model=$best data=$data split=test imgsz=192 device=cpu project=$out name=val
+run dpose val model=$best data=$data split=test imgsz=160 device=cpu project=$out name=val
 run dpose clusters data=$data project=$out name=clusters
-run dpose cam model=$best source="$source" keypoints=left_wrist,right_wrist imgsz=192 project=$out name=cam
-run dpose predict model=$best source="$source" imgsz=192 device=cpu project=$out name=predict
-run dpose export model=$best format=onnx imgsz=192
-run dpose predict model="${best%.pt}.onnx" source="$source" imgsz=192 project=$out name=predict_onnx
+run dpose cam model=$best source=$out/pictures keypoints=left_wrist,right_wrist imgsz=160 project=$out name=cam
+run dpose predict model=$best source=$out/pictures imgsz=160 device=cpu project=$out name=predict
+run dpose export model=$best format=onnx imgsz=160
+run dpose predict model="${best%.pt}.onnx" source=$out/pictures imgsz=160 device=cpu project=$out name=predict_onnx
 
 cat <<EOF
 
 Demo done. Results:
-  $out/train           weights, curves and settings of the training
+  $out/train           weights (best.pt, best.onnx), curves, settings, effective draws
   $out/val             accuracy on the balanced test part
-  $out/clusters        postures found by clustering
+  $out/clusters        posture atlas: clusters, counts, before and after balancing
   $out/cam             where the model looks for the wrists
-  $out/predict         the prediction of the PyTorch model
-  $out/predict_onnx    the prediction of the exported model
+  $out/predict         poses drawn by the PyTorch model, on pictures of rare postures
+  $out/predict_onnx    the same by the exported ONNX model
 EOF

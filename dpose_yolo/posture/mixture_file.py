@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def write_state(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray])
     except OSError as error:
         raise DPoseError(f"cannot write the posture mixture to {path}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may not even exist
+            temporary.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
