@@ -156,9 +156,12 @@ def export(model: Path, imgsz: int, out: Path) -> Path:
     target = folder / f"{model.stem}.onnx"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        # The engine writes beside its input, which may be read-only or under version control.
+        # The engine writes beside a checkpoint, which may be read-only, and a YAML's export into the current
+        # folder: give it a copy, and for a YAML the checkpoint path that it goes by.
         copy = Path(shutil.copyfile(model, folder / model.name))
-        YOLO(str(copy), task="pose").export(format="onnx", imgsz=imgsz, device="cpu")
+        yolo = YOLO(str(copy), task="pose")
+        yolo.model.pt_path = str(target.with_suffix(".pt"))
+        yolo.export(format="onnx", imgsz=imgsz, device="cpu")
     return target
 
 
