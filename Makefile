@@ -32,10 +32,10 @@ lint: setup ## ruff format, ruff check, mypy
 test: lint ## lint, then the fast tests
 	@"$(BIN)/python" -m pytest -m "not slow"
 
-test-slow: setup ## the tests that train or export
+test-slow: setup ## stock models, pretrained weights, real images
 	@"$(BIN)/python" -m pytest -m slow
 
 clean: ## remove .venv, caches, build products and runs/demo (other runs and data stay)
 	@rm -rf .venv build dist *.egg-info runs/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
-	@find data -name '*.cache' -type f -delete
+	@find data \( -name '*.cache' -o -name '*.postures.npz' \) -type f -delete

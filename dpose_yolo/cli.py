@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -20,6 +21,9 @@ COMMANDS = {
     "info": "parameters and GFLOPs of a model, as one JSON line",
     "settings": "the settings that DPOSE adds to the engine's, with range and default",
 }
+
+# Names and paths stay as they are typed, even where they look like numbers.
+AS_TYPED = ("name", "project", "data", "model", "cfg", "resume")
 
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
@@ -82,7 +86,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
             raise DPoseError(f"{name}= has no value: write {name}=value")
         if name in settings:
             raise DPoseError(f"{name} is given twice")
-        settings[name] = parse_value(value)
+        settings[name] = value if name in AS_TYPED and value not in ("True", "False") else parse_value(value)
     return settings
 
 
@@ -127,4 +131,11 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         status = 0
+    except Exception as error:
+        # A fault of ours or of the engine that no check foresaw; the place is for whoever reports it.
+        if os.environ.get("DPOSE_DEBUG"):
+            raise
+        text = " ".join(str(error).split())[:300]
+        print(f"dpose: error: {type(error).__name__}: {text} (DPOSE_DEBUG=1 shows where)", file=sys.stderr)
+        status = 1
     sys.exit(status)

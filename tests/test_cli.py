@@ -72,6 +72,8 @@ WRONG = [
     (["predict", "model=dpose-125.yaml", "source=missing.jpg"], "no image, folder or video missing.jpg"),
     (["export", "model=dpose-125.yaml"], "is not a .pt checkpoint"),
     (["info", "model=missing.yaml"], "no model file missing.yaml"),
+    (["info", "channels=abc"], "channels=abc must be a whole number from 1"),
+    (["train", "resume=missing.pt"], "no checkpoint missing.pt to resume from"),
     (["info", "imgsz=33"], "imgsz=33 must be a multiple of 32"),
     (["clusters", "data=x.yaml", "epochs=3"], "dpose clusters takes no setting 'epochs'"),
     (["cam", "model=missing.pt", "source=."], "no model file missing.pt"),

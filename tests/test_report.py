@@ -22,7 +22,7 @@ from dpose_yolo.report.atlas import save_atlas
 from dpose_yolo.report.drawing import limbs, replacing, side_of
 from dpose_yolo.report.overlays import blend, save_overlays
 from dpose_yolo.report.skeleton import keypoint_covariances
-from dpose_yolo.report.tables import cluster_table, fitted_features, members, posture_names, save_tables
+from dpose_yolo.report.tables import cluster_table, members, posture_names, save_tables
 
 LSP = [
     *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist"),
@@ -124,14 +124,6 @@ def test_majority_name_and_purity_by_hand() -> None:
     assert df["posture"].tolist()[:2] == ["b", "b"]  # equals: the first in the alphabet
     assert df["purity"].tolist()[:2] == [15 / 24, 0.5]
     assert df.loc[2:, ["posture", "purity"]].isna().all(axis=None)
-
-
-def test_features_come_in_the_units_of_the_fit() -> None:
-    table, _ = stick_table()
-    for scale in ("box", "none"):
-        features = posture_features(table.keypoints, table.boxes, scale=scale)
-        mixture = PostureMixture(2, n_init=1, reg_covar=1e-3).fit(features)
-        assert np.array_equal(fitted_features(table, mixture), features, equal_nan=True)
 
 
 def test_plan_of_other_images_is_refused() -> None:

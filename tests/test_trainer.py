@@ -330,3 +330,107 @@ def test_early_stopping_and_callbacks(base):
     trainer.add_callback("on_train_epoch_end", lambda t: epochs.append(t.epoch))
     trainer.train()
     assert epochs == list(range(len(rows(trainer.csv)))) and len(epochs) < 6
+
+
+class NaNOnce(DPoseTrainer):
+    """Reports a fitness that is not a number after epoch 1, the first time."""
+
+    def validate(self):
+        metrics, fitness = super().validate()
+        if self.epoch == 1 and not getattr(self, "was_nan", False):
+            self.was_nan = True
+            return metrics, float("nan")
+        return metrics, fitness
+
+
+@pytest.mark.parametrize("att", [0.0, 1.0])
+def test_recovery_from_nan_repeats_the_epoch(base, att):
+    trainer = NaNOnce(base, name="nan", epochs=3, clusters=3, att=att, box_loss="diou")
+    epochs = []
+    trainer.add_callback("on_train_epoch_end", lambda t: epochs.append((t.epoch, t.draws.drawn.copy())))
+    trainer.train()
+    assert [e for e, _ in epochs] == [0, 1, 1, 2]
+    table = rows(trainer.save_dir / "posture_draws.csv")
+    assert [int(r["epoch"]) for r in table] == [e for e in (1, 2, 3) for _ in range(3)]
+    for epoch, drawn in epochs:
+        assert (drawn == np.bincount(trainer.draws.sampler.draws(epoch), minlength=24)).all()
+    model, _ = load_checkpoint(trainer.best)  # would need this package, or fail, had a hook been saved
+    assert not any(m._forward_hooks for m in model.modules())
+    if att:
+        assert float(rows(trainer.csv)[-1]["train/att_loss"]) > 0
+        assert trainer.model.criterion.step == 9
+
+
+def test_attention_starts_by_the_share_of_epochs_that_really_run(base):
+    class Longer(DPoseTrainer):
+        """The engine re-estimates the number of epochs under `time=`."""
+
+        def run_callbacks(self, event):
+            if event == "on_train_epoch_start" and self.epoch == 1:
+                self.epochs = 4
+            super().run_callbacks(event)
+
+    trainer = Longer(base, name="share", epochs=8, clusters=3, att=1.0, att_start=0.5)
+    trainer.train()
+    losses = [(float(r["train/att_loss"]), float(r["val/att_loss"])) for r in rows(trainer.csv)]
+    assert [(t > 0, v > 0) for t, v in losses] == [(False, False), (False, False), (True, True), (True, True)]
+
+
+def test_frozen_backbone(base):
+    with pytest.raises(DPoseError, match="freeze=5 freezes all layers up to 4"):
+        DPoseTrainer(base, name="frozen", freeze=5, clusters=3, att=1.0).train()
+    trainer = DPoseTrainer(base, name="second", freeze=5, clusters=3, att=1.0, att_order=2, epochs=1, att_bn="batch")
+    trainer.train()
+    assert float(rows(trainer.csv)[0]["train/att_loss"]) > 0
+
+
+def test_a_saved_args_file_starts_a_new_run(base):
+    first = DPoseTrainer(base, name="first", epochs=1, clusters=3, att=0)
+    first.train()
+    before = first.csv.read_bytes()
+    for cfg in (first.save_dir / "args.yaml", yaml.safe_load((first.save_dir / "args.yaml").read_text())):
+        again = DPoseTrainer(cfg, seed=5)
+        assert again.save_dir != first.save_dir and again.dpose == first.dpose
+    assert first.csv.read_bytes() == before
+    complete = DPoseTrainer({**vars(PoseTrainer(overrides={k: v for k, v in base.items() if "att" not in k}).args)})
+    assert (complete.epochs, complete.args.lr0, complete.dpose["clusters"]) == (2, 0.01, 16)
+
+
+def test_partners_are_counted_with_workers(base, mini_dataset):
+    from dpose_yolo.engine.partners import PARTNERS
+
+    trainer = DPoseTrainer(base, name="workers", clusters=3, att=0, mosaic=1.0, cache="ram")
+    trainer._setup_train()
+    trainer.args.workers = 2
+    loader = trainer.get_dataloader(trainer.data["train"], batch_size=8, rank=-1)
+    for _ in range(2):
+        batches = list(loader)
+        assert sum(len(s) for b in batches for s in b[PARTNERS]) == 3 * 24
+    loader.close()
+
+
+MORE = [
+    ({"resume": "runs/missing.pt"}, "no checkpoint runs/missing.pt"),
+    ({"model": "missing.pt"}, "no model file missing.pt"),
+    ({"model": "missing-model"}, "no model file missing-model"),
+    ({"pretrained": "missing.pt"}, "no model file missing.pt"),
+    ({"model": "yolo11n.yaml"}, "is not the YAML of a pose model"),
+    ({"epochs": "abc"}, "the settings cannot be used"),
+    ({"optimizer": "Foo"}, "optimizer=Foo cannot be used"),
+    ({"lr_drop": 3, "time": 1.0}, "set one of them only"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "line"), MORE, ids=[str(list(w.values())[0]) for w, _ in MORE])
+def test_more_wrong_settings(base, wrong, line):
+    with pytest.raises(DPoseError) as error:
+        DPoseTrainer({**base, "name": "wrong", **wrong}).train()
+    assert line in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
+
+
+def test_all_labels_wrong_is_still_one_short_line(base):
+    for label in (Path(base["data"]).parent / "labels" / "train").glob("*.txt"):
+        label.write_text("0 0.5 0.5 0.2 0.2\n")  # a detection data set
+    with pytest.raises(DPoseError) as error:
+        DPoseTrainer(base, name="detect").train()
+    assert "has 0 keypoints, expected 17 keypoints" in str(error.value) and len(str(error.value)) < 700

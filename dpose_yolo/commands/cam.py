@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dpose_yolo.commands.common import images_of, output_folder, refuse_foreign
-from dpose_yolo.commands.usage import require
+from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import specification
 
@@ -29,18 +30,30 @@ def main(settings: dict[str, Any]) -> None:
 
     model = load_pose_model(str(path))
     keypoints = _keypoints(settings.get("keypoints", "left_wrist,right_wrist"), model_keypoint_names(model))
-    images = images_of(source, int(settings.get("limit", 16)))
+    images = images_of(source, whole(settings, "limit", 16))
+    imgsz = whole(settings, "imgsz", 640)
+    names = overlay_names(images)
     folder = None
-    for file in images:
+    for file, name in zip(images, names, strict=True):
         image = cv2.imread(str(file))
         if image is None:
             raise DPoseError(f"{file} cannot be read as an image: mend or remove it")
-        found = explain(model, image, keypoints, int(settings.get("imgsz", 640)), layers, target == "logit")
+        found = explain(model, image, keypoints, imgsz, layers, target == "logit")
         folder = folder or output_folder(settings, "cam")
         save_overlays(
-            image, found.maps, found.points, folder / f"{file.stem}.png", title=f"{file.name}  driver {found.score:.2f}"
+            image, found.maps, found.points, folder / f"{name}.png", title=f"{file.name}  driver {found.score:.2f}"
         )
     print(f"{len(images)} overlays in {folder}")
+
+
+def overlay_names(images: list[Path]) -> list[str]:
+    """A name for each overlay: the image's own, with as many of its folders as tell images of one name apart."""
+    depth = 1
+    names = [f.stem for f in images]
+    while len(set(names)) < len(names) and depth < 20:
+        depth += 1
+        names = ["_".join([*f.parts[-depth:-1], f.stem]) for f in images]
+    return [n if names.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(names)]
 
 
 def _keypoints(wanted: Any, names: list[str]) -> list[int]:

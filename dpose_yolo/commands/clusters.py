@@ -23,8 +23,8 @@ DPOSE = (
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Fit the mixture on one part of a data set, write table and atlas."""
-    own = ("data", "split", "seed", "images", "fraction", "project", "name", "exist_ok")
+    """Fit the mixture on the training part of a data set; write table and atlas of a part."""
+    own = ("data", "split", "seed", "images", "project", "name", "exist_ok")
     refuse_foreign(settings, (*own, *DPOSE), "clusters")
     data_file = require(settings, "data", "clusters")
     dpose = resolve({k: v for k, v in settings.items() if k in DPOSE})
@@ -33,16 +33,20 @@ def main(settings: dict[str, Any]) -> None:
     from dpose_yolo.engine.labels import load_labels
 
     require_engine()
-    labels, data = load_labels(data_file, split, dpose["skip_bad"])
+    labels, data, folder = load_labels(data_file, "train", dpose["skip_bad"])
     from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
     from dpose_yolo.report.atlas import save_atlas
     from dpose_yolo.report.tables import cluster_table, save_tables
 
-    table = pose_table(labels, keypoint_names(data))
     seed = settings.get("seed", 0)
     if not isinstance(seed, int):
         raise DPoseError(f"seed={seed} must be a whole number")
-    mixture = posture_mixture(table, dpose, seed, where=f"the {split} part of {data_file}")
+    # The mixture is the training part's, whichever part it is shown on; training fits and keeps the same one.
+    table = pose_table(labels, keypoint_names(data), dpose["posture_scale"])
+    mixture = posture_mixture(table, dpose, seed, where=f"the training part of {data_file}", cache=folder)
+    if split != "train":
+        labels, data, _ = load_labels(data_file, split, dpose["skip_bad"])
+        table = pose_table(labels, keypoint_names(data), dpose["posture_scale"])
     plan = posture_plan(table, mixture, dpose)
     index = next((p for p in _index_files(data, split) if p.is_file()), None)
     names = _posture_names(index, table.files) if index else None

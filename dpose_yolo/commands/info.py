@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dpose_yolo.commands.common import refuse_foreign
+from dpose_yolo.commands.usage import whole
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.settings import model_file
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -26,14 +26,14 @@ def main(settings: dict[str, Any]) -> None:
     from ultralytics.nn.tasks import PoseModel
     from ultralytics.utils.torch_utils import get_flops, get_num_params
 
+    from dpose_yolo.engine.checks import engine_errors, require_model_file
     from dpose_yolo.engine.explain import load_pose_model
 
-    path = model_file(name) or Path(name)
+    channels = whole(settings, "channels", 3)
+    path = Path(require_model_file(name))
     if path.suffix in (".yaml", ".yml"):
-        try:
-            model = PoseModel(str(path), ch=settings.get("channels", 3), verbose=False)
-        except FileNotFoundError:
-            raise DPoseError(f"no model file {name}: give dpose-125.yaml, dpose-250.yaml or the path of one") from None
+        with engine_errors(f"{name} cannot be built as a pose model"):
+            model = PoseModel(str(path), ch=channels, verbose=False)
     else:
         model = load_pose_model(path)
     head = model.model[-1]
@@ -44,6 +44,6 @@ def main(settings: dict[str, Any]) -> None:
         "gflops": round(get_flops(model, imgsz), 3),
         "keypoints": head.kpt_shape[0],
         "strides": [int(s) for s in head.stride],
-        "channels": model.yaml.get("channels", settings.get("channels", 3)),
+        "channels": model.yaml.get("channels", channels),
     }
     print(json.dumps(line))

@@ -21,8 +21,11 @@ def main(settings: dict[str, Any]) -> None:
     model = engine_model(path)
     frames = found = 0
     folder = None
-    for result in model.predict(**{k: v for k, v in settings.items() if k != "model"}):
-        frames += 1
-        found += bool(len(result))
-        folder = result.save_dir
+    from dpose_yolo.engine.checks import engine_errors
+
+    with engine_errors(f"source={source} cannot be predicted"):
+        for result in model.predict(**{k: v for k, v in settings.items() if k != "model"}):
+            frames += 1
+            found += bool(len(result))
+            folder = result.save_dir
     print(f"\n{frames} frames, a driver in {found}" + (f"; drawn in {folder}" if settings["save"] else ""))

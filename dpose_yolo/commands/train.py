@@ -24,4 +24,5 @@ def main(settings: dict[str, Any]) -> None:
 
     trainer = DPoseTrainer(**settings)
     trainer.train()
-    print(f"\nResults in {trainer.save_dir}: weights/best.pt, results.csv, postures.npz, posture_draws.csv, args.yaml")
+    files = ["weights/best.pt", "results.csv", "args.yaml", "postures.npz", "posture_draws.csv", "postures.png"]
+    print(f"\nResults in {trainer.save_dir}: {', '.join(f for f in files if (trainer.save_dir / f).exists())}")

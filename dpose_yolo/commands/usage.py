@@ -21,6 +21,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("model=", _MODEL + " (required)"),
         ("data=", "data YAML (required)"),
         ("split=val", "part to evaluate: val, test or train"),
+        ("skip_bad=False", "True goes on without images and labels that cannot be used"),
         ("imgsz= batch= device= ...", "any setting of the engine's validation"),
         _PROJECT,
     ],
@@ -38,7 +39,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
     ],
     "clusters": [
         ("data=", "data YAML (required)"),
-        ("split=train", "part to cluster"),
+        ("split=train", "part to show; the clusters are always those of the training part"),
         ("clusters= balance= covariance= ...", "DPOSE settings of the posture balance"),
         ("seed=0", "of the fit"),
         ("images=True", "show an example image of each posture in the atlas; False draws skeletons only"),
@@ -99,3 +100,15 @@ def require(settings: dict, name: str, command: str) -> object:
         text = dict((n.split("=")[0], t) for n, t in TAKES[command])[name]
         raise DPoseError(f"dpose {command} needs {name}=: {text.removesuffix(' (required)')}")
     return settings[name]
+
+
+def whole(settings: dict, name: str, default: int) -> int:
+    """A positive whole number among the settings of a command.
+
+    Raises:
+        DPoseError: when it is something else.
+    """
+    value = settings.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DPoseError(f"{name}={value} must be a whole number from 1")
+    return value

@@ -7,22 +7,29 @@ from typing import Any
 
 from dpose_yolo.commands.common import absolute_project, engine_model, refuse_non_engine
 from dpose_yolo.commands.usage import require
+from dpose_yolo.settings import specification
 
 
 def main(settings: dict[str, Any]) -> None:
     """Validate a model and write `metrics.json`."""
     path = require(settings, "model", "val")
     data = require(settings, "data", "val")
-    from dpose_yolo.engine.checks import require_data_file
-
+    skip_bad = specification()["skip_bad"].check(settings.pop("skip_bad", False))
     refuse_non_engine(settings, "val")
-    require_data_file(data)
+    from dpose_yolo.engine.checks import engine_errors
+    from dpose_yolo.engine.labels import load_labels
+
+    model = engine_model(path)
+    # The engine would leave unusable images out with a warning, and the AP would be of fewer images than asked for.
+    labels, _, _ = load_labels(data, str(settings.get("split", "val")), skip_bad)
     settings = absolute_project({"name": "val", "plots": False, **settings})
-    metrics = engine_model(path).val(**{k: v for k, v in settings.items() if k != "model"})
+    with engine_errors(f"model={path} cannot be validated on {data}"):
+        metrics = model.val(**{k: v for k, v in settings.items() if k != "model"})
     result = {
         "model": str(path),
         "data": str(data),
         "split": settings.get("split", "val"),
+        "images": len(labels),
         "AP": float(metrics.pose.map),
         "AP50": float(metrics.pose.map50),
         "box_AP": float(metrics.box.map),

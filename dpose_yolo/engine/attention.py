@@ -112,12 +112,15 @@ class AttentionTerm:
         target = self.choose(batch, assignment, step)
         frozen = self.settings["att_bn"] == "frozen"
         autocast = torch.is_autocast_enabled(raw_keypoints.device.type)
-        if not frozen and not autocast:
+        # Maps of a frozen backbone are no part of the training graph; order 2 still trains the layers after them.
+        detached = not all(y.requires_grad for y in tapped.values())
+        if not frozen and not autocast and not detached:
             # The graph of the training pass itself carries the gradient.
             keypoints = split_keypoints(raw_keypoints, self.model.model[-1].kpt_shape)
             return self._loss([tapped[i] for i in self.layers], keypoints, target, batch)
         # Otherwise the layers after the map run a second time: with frozen batch norms, so that the map of an image is
         # its own, and in full precision, since a half-precision inner gradient underflows or poisons the weights.
+        tapped = {i: y if y.requires_grad else y.detach().requires_grad_() for i, y in tapped.items()}
         return self._replay(tapped, target, batch, frozen)
 
     def validation(self, batch: dict[str, Any], assignment: Assignment) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from ultralytics.utils import LOGGER, RANK
 
-from dpose_yolo.engine.partners import balance_partners
+from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.sampler import PostureSampler
@@ -40,13 +40,13 @@ class BalancedDraws:
         self.dataset = dataset
         self.seed = seed
         self.skeleton = data.get("skeleton")
-        self.table = pose_table(dataset.labels, keypoint_names(data))
+        self.table = pose_table(dataset.labels, keypoint_names(data), settings["posture_scale"])
         cache = Path(dataset.label_files[0]).parent
         self.mixture = posture_mixture(self.table, settings, seed, where=f"{data['train']}", cache=cache)
         self.plan = posture_plan(self.table, self.mixture, settings)
         self.by_path = {f: i for i, f in enumerate(self.table.files)}
         self.drawn = np.zeros(len(self.table.files), dtype=np.int64)
-        self.partners: torch.Tensor | None = None
+        self.partners = np.zeros_like(self.drawn)
         self.sampler: PostureSampler | None = None
 
     def install(self, loader: Any, rank: int, world: int) -> None:
@@ -59,29 +59,26 @@ class BalancedDraws:
         batches = loader.batch_sampler.sampler  # the engine's repeater around torch's BatchSampler
         batches.sampler = self.sampler
         object.__setattr__(loader, "sampler", self.sampler)  # torch forbids plain assignment after construction
-        self.partners = balance_partners(self.dataset, self.plan.expected, loader.num_workers)
+        balance_partners(self.dataset, self.plan.expected)
 
     def seek(self, epoch: int) -> None:
         """The next pass through the loader draws this epoch."""
         if self.sampler:
             self.sampler.seek(epoch)
 
-    def count(self, files: list[str]) -> None:
-        """Count the images of a training batch."""
-        np.add.at(self.drawn, [self.by_path[f] for f in files], 1)
+    def count(self, batch: dict[str, Any]) -> None:
+        """Count the images of a training batch and the partners that were mixed into them."""
+        np.add.at(self.drawn, [self.by_path[f] for f in batch["im_file"]], 1)
+        np.add.at(self.partners, [i for sample in batch.pop(PARTNERS, ()) for i in sample], 1)
 
     def _take_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Draws and partners since the last call, over all ranks."""
-        drawn = self.drawn
-        partners = self.partners.sum(0).numpy() if self.partners is not None else np.zeros_like(drawn)
-        self.drawn = np.zeros_like(drawn)
-        if self.partners is not None:
-            self.partners.zero_()
+        both = torch.from_numpy(np.stack([self.drawn, self.partners]))
+        self.drawn, self.partners = np.zeros_like(self.drawn), np.zeros_like(self.partners)
         if dist.is_available() and dist.is_initialized():
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            both = torch.from_numpy(np.stack([drawn, partners])).to(device)
+            both = both.to("cuda" if dist.get_backend() == "nccl" else "cpu")
             dist.all_reduce(both)
-            drawn, partners = both.cpu().numpy()
+        drawn, partners = both.cpu().numpy()
         return drawn, partners
 
     def log(self, save_dir: Path, epoch: int) -> None:
@@ -95,14 +92,19 @@ class BalancedDraws:
         effective = plan.shares(drawn + partners)
         main, mixed = plan.counts(drawn), plan.counts(partners)
         path = save_dir / "posture_draws.csv"
-        fresh = not path.exists() or epoch == 0
-        with open(path, "w" if fresh else "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["epoch", "cluster", "natural", "expected", "effective", "draws", "partners"])
-            for j in range(len(natural)):
-                shares = [f"{v:.5f}" for v in (natural[j], expected[j], effective[j])]
-                writer.writerow([epoch + 1, j, *shares, int(main[j]), int(mixed[j])])
+        head = ["epoch", "cluster", "natural", "expected", "effective", "draws", "partners"]
+        kept = []
+        if path.exists():  # an epoch that is done again, after a NaN or by resume, replaces its rows
+            with open(path, newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= epoch]
+        shares = np.stack([natural, expected, effective], 1)
+        rows = [
+            [epoch + 1, j, *(f"{v:.5f}" for v in shares[j]), int(main[j]), int(mixed[j])] for j in range(len(natural))
+        ]
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *kept, *rows])
+        temporary.replace(path)
 
     def report(self, save_dir: Path, plots: bool) -> None:
         """Say what the balance does and keep mixture and atlas with the run."""

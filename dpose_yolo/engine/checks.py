@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
+from ultralytics.nn.tasks import yaml_model_load
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import model_file
+
+LONGEST = 300  # characters of an engine message; some list every image of the set
 
 
 def one_line(error: BaseException | str) -> str:
-    """The text of an error without line breaks and engine decorations."""
-    text = " ".join(str(error).replace("❌", "").split())
-    return text.removesuffix(".")
+    """The text of an error in one line of bearable length, without the engine's decorations."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = " ".join(_plain(text).split()).removesuffix(".")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def _plain(text: str) -> str:
+    """Text without the engine's colours and signs."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("❌", "")
+
+
+@contextmanager
+def engine_errors(what: str, kpt_shape: Sequence[int] | None = None) -> Iterator[None]:
+    """Tell what the engine raises over bad input in one line.
+
+    Args:
+        what: beginning of the line.
+        kpt_shape: keypoints and dimensions that labels should have; names what is wrong with the first bad label.
+
+    Raises:
+        DPoseError: in place of the engine's error.
+    """
+    try:
+        yield
+    except DPoseError:
+        raise
+    except (RuntimeError, OSError, LookupError, SyntaxError, TypeError, ValueError, AssertionError) as error:
+        cause = error.__cause__ or error
+        first = re.search(r"^\s*(?:\w+: )?(.*?): ignoring corrupt image/label: (.*)", _plain(str(cause)), re.MULTILINE)
+        if first is None or kpt_shape is None:
+            raise DPoseError(f"{what}: {one_line(cause)}") from error
+        reason = _label_problem(Path(img2label_paths([first[1]])[0]), *kpt_shape) or one_line(first[2])
+        raise DPoseError(f"{what}: no image in it can be used, the first is {first[1]}: {reason}") from error
 
 
 def unusable_files(dataset: Any) -> list[tuple[Path, str]]:
@@ -37,8 +74,11 @@ def unusable_files(dataset: Any) -> list[tuple[Path, str]]:
 
 
 def _image_of(label: Path) -> Path:
-    """The image a label file belongs to, by the engine's rule (labels -> images)."""
-    folder = Path(str(label.parent)[::-1].replace("labels"[::-1], "images"[::-1], 1)[::-1])
+    """The image a label file belongs to, by the engine's rule: the last folder `labels` stands for `images`."""
+    parts = list(label.parent.parts)
+    if "labels" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+    folder = Path(*parts)
     for candidate in sorted(folder.glob(f"{label.stem}.*")):
         if candidate.suffix[1:].lower() in IMG_FORMATS:
             return candidate
@@ -89,6 +129,49 @@ def require_data_file(data: Any) -> None:
         raise DPoseError(f"data={data!r} is not a path: set data= to one data YAML")
     if not Path(data).exists():
         raise DPoseError(f"no data file {data}: set data= to the path of a data YAML")
+
+
+def require_model_file(model: Any) -> Any:
+    """The model as the engine takes it: a shipped model's path, or a file that exists; nothing is downloaded.
+
+    Raises:
+        DPoseError: when there is no such model.
+    """
+    if not isinstance(model, str | Path):
+        return model
+    shipped = model_file(model)
+    if shipped:
+        return str(shipped)
+    path = Path(model)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            layers = yaml_model_load(path)
+        except FileNotFoundError:
+            layers = None
+        if layers is not None and not (isinstance(layers, dict) and {"backbone", "head", "kpt_shape"} <= set(layers)):
+            raise DPoseError(f"{model} is not the YAML of a pose model: it needs backbone, head and kpt_shape")
+        known = layers is not None
+    else:
+        known = path.is_file()
+    if not known:
+        raise DPoseError(f"no model file {model}: give the path of a .pt checkpoint or a model YAML, or dpose-125.yaml")
+    return str(model)
+
+
+def require_checkpoint(resume: Any) -> None:
+    """Raise `DPoseError` unless `resume` names a checkpoint (the engine would go on with any other run it finds)."""
+    if resume is True:
+        raise DPoseError("resume needs the checkpoint to go on from: resume=runs/train/weights/last.pt")
+    if not Path(str(resume)).is_file():
+        raise DPoseError(f"no checkpoint {resume} to resume from: give the path of a last.pt")
+
+
+def require_kpt_shape(data: dict[str, Any], where: Any) -> None:
+    """Raise `DPoseError` unless a data dictionary says how many keypoints a label has."""
+    shape: Any = data.get("kpt_shape")
+    right = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(v, int) for v in shape)
+    if not right or shape[0] < 1 or shape[1] not in (2, 3):
+        raise DPoseError(f"{where} has kpt_shape {shape!r}: write kpt_shape: [number of keypoints, 3], e.g. [17, 3]")
 
 
 def require_keypoints(labels: list[dict[str, Any]], part: str) -> int:

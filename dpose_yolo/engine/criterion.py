@@ -61,7 +61,7 @@ class AssignmentRecorder:
     def __init__(self, assigner: nn.Module):
         """Hook the assigner."""
         self.last: Assignment | None = None
-        assigner.register_forward_hook(self._record)
+        self._handle = assigner.register_forward_hook(self._record)
 
     def _record(self, module: nn.Module, inputs: tuple, output: tuple) -> None:
         _, _, scores, foreground, person = output
@@ -71,6 +71,10 @@ class AssignmentRecorder:
         """The last assignment; the recorder lets go of it."""
         last, self.last = self.last, None
         return last
+
+    def close(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
 
 
 class DPoseCriterion:
@@ -85,6 +89,9 @@ class DPoseCriterion:
         weight: lambda_1 of Eq. 13, `att`.
         interval: apply the term on every n-th step, weighted n times.
         first_step: step at which the term starts.
+
+    Attributes:
+        step: of the run, counted up by training calls; the trainer sets it at the start of every epoch.
         validate: compute the term in validation too (otherwise it is reported as 0 there).
     """
 
@@ -95,7 +102,6 @@ class DPoseCriterion:
         weight: float,
         interval: int = 1,
         first_step: int = 0,
-        validate: bool = True,
     ):
         """See the class."""
         self.base = base
@@ -103,7 +109,7 @@ class DPoseCriterion:
         self.weight = weight
         self.interval = interval
         self.first_step = first_step
-        self.validate = validate
+        self.validate = True
         self.step = 0
         # The one-to-one branch of an end-to-end head is cut off from the backbone; the one-to-many branch is not.
         self.recorder = AssignmentRecorder(pose_criteria(base)[0].assigner)
@@ -125,6 +131,19 @@ class DPoseCriterion:
         attention = self.weight * attention
         batch_size = batch["img"].shape[0]
         return torch.cat([loss, attention[None] * batch_size]), {**items, "att_loss": attention.detach()}
+
+    def forget(self) -> None:
+        """Let go of everything held from the last pass."""
+        self.recorder.take()
+        if self.term.tap is not None:
+            self.term.tap.take()
+
+    def close(self) -> None:
+        """Take the hooks off the model and the engine's criterion."""
+        self.forget()
+        self.recorder.close()
+        if self.term.tap is not None:
+            self.term.tap.close()
 
     def update(self) -> None:
         """Pass on the engine's call at the end of an epoch (end-to-end criteria shift their weights there)."""

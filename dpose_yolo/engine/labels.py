@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +19,8 @@ keep_offline()
 
 def load_labels(
     data_file: Any, split: str = "train", skip_bad: bool = False
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The engine's label dicts of one part, and the data dictionary.
+) -> tuple[list[dict[str, Any]], dict[str, Any], Path]:
+    """The engine's label dicts of one part, the data dictionary, and the folder of the labels.
 
     Args:
         data_file: path of a data YAML.
@@ -30,21 +31,16 @@ def load_labels(
         DPoseError: for a missing or malformed data file, part, image or label.
     """
     checks.require_data_file(data_file)
-    try:
+    with checks.engine_errors(f"data={data_file} cannot be used"):
         data = check_det_dataset(data_file, autodownload=False)
-    except Exception as error:  # the engine raises many kinds for one thing: the YAML or its folders are not right
-        raise DPoseError(f"data={data_file} cannot be used: {checks.one_line(error)}") from error
-    if "kpt_shape" not in data:
-        raise DPoseError(f"{data_file} has no kpt_shape: add e.g. `kpt_shape: [17, 3]`")
+    checks.require_kpt_shape(data, data_file)
     if not data.get(split):
         raise DPoseError(
             f"{data_file} has no part {split!r}: it has {', '.join(k for k in ('train', 'val', 'test') if data.get(k))}"
         )
     hyp = SimpleNamespace(**DEFAULT_CFG_DICT)
-    try:
+    with checks.engine_errors(f"the {split} part {data[split]} cannot be used", data["kpt_shape"]):
         dataset = YOLODataset(img_path=data[split], data=data, task="pose", augment=False, hyp=hyp, cache=None)
-    except (RuntimeError, FileNotFoundError, ValueError) as error:
-        raise DPoseError(f"the {split} part {data[split]} cannot be used: {checks.one_line(error)}") from error
     if not skip_bad:
         checks.refuse_unusable(dataset, split)
-    return dataset.labels, data
+    return dataset.labels, data, Path(dataset.label_files[0]).parent

@@ -1,4 +1,4 @@
-"""Partner images of mosaic, mixup and cutmix: drawn like the postures, and counted."""
+"""Partner images of mosaic, mixup and cutmix: drawn like the postures, and reported with the image they joined."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import get_worker_info
 from ultralytics.data.augment import BaseMixTransform, Compose, CutMix, MixUp, Mosaic
+
+# Key of a sample (and then of the batch): indices of the images that were mixed into it.
+PARTNERS = "posture_partners"
 
 
 class PartnerDraw:
@@ -23,31 +24,49 @@ class PartnerDraw:
     Args:
         transform: the engine's transform.
         expected: (N,) expected draws an epoch.
-        counts: (workers + 1, N) shared counters: a row for each worker, so that none overwrites another's.
+        drawn: list that the indices are added to.
     """
 
-    def __init__(self, transform: BaseMixTransform, expected: np.ndarray, counts: torch.Tensor):
+    def __init__(self, transform: BaseMixTransform, expected: np.ndarray, drawn: list[int]):
         """See the class."""
         self.original: Callable[[], int | list[int]] = transform.get_indexes
         self.single = not isinstance(transform, Mosaic)
         self.from_buffer = getattr(transform, "buffer_enabled", False)
         self.partners = 1 if self.single else transform.n - 1
         self.cumulative = (np.cumsum(expected) / expected.sum()).tolist()
-        self.counts = counts
+        self.drawn = drawn
 
     def __call__(self) -> int | list[int]:
         """Index of the partner, or a list of them for a mosaic."""
         if self.from_buffer:
-            drawn = self.original()
+            chosen = self.original()
         else:
             last = len(self.cumulative) - 1
-            drawn = [min(bisect_right(self.cumulative, random.random()), last) for _ in range(self.partners)]
-            drawn = drawn[0] if self.single else drawn
-        worker = get_worker_info()
-        row = self.counts[0 if worker is None else worker.id + 1]
-        for i in [drawn] if isinstance(drawn, int) else drawn:
-            row[i] += 1
-        return drawn
+            indices = [min(bisect_right(self.cumulative, random.random()), last) for _ in range(self.partners)]
+            chosen = indices[0] if self.single else indices
+        self.drawn.extend([chosen] if isinstance(chosen, int) else chosen)
+        return chosen
+
+
+class ReportingCompose(Compose):
+    """The engine's transforms; every sample comes out with the indices of its partners.
+
+    They travel with the sample, so that the count is right whatever workers fetch early or throw away.
+
+    Args:
+        transforms: the engine's.
+        drawn: the list that the `PartnerDraw`s of these transforms add to.
+    """
+
+    def __init__(self, transforms: list[Any], drawn: list[int]):
+        """See the class."""
+        super().__init__(transforms)
+        self.drawn = drawn
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Transform one sample."""
+        self.drawn.clear()
+        return {**super().__call__(data), PARTNERS: list(self.drawn)}
 
 
 def _mixing(transform: Any) -> Iterator[BaseMixTransform]:
@@ -55,20 +74,21 @@ def _mixing(transform: Any) -> Iterator[BaseMixTransform]:
     if isinstance(transform, Compose):
         for inner in transform.transforms:
             yield from _mixing(inner)
-    elif isinstance(transform, BaseMixTransform):
-        if isinstance(transform, Mosaic | MixUp | CutMix) and transform.p > 0:
+    elif isinstance(transform, BaseMixTransform) and transform.p > 0:
+        if isinstance(transform, Mosaic | MixUp | CutMix):
             yield transform
-        if transform.pre_transform is not None and transform.p > 0:
+        if transform.pre_transform is not None:
             yield from _mixing(transform.pre_transform)
 
 
-def balance_partners(dataset: Any, expected: np.ndarray, workers: int) -> torch.Tensor:
-    """Make the dataset's mixing transforms draw partners by `expected`.
+def balance_partners(dataset: Any, expected: np.ndarray) -> None:
+    """Make the dataset's mixing transforms draw partners by `expected`, and its samples name them.
 
-    Returns:
-        (workers + 1, N) shared int64 counters of the partners drawn.
+    The engine builds new transforms, without partners, when it closes mosaic; then there is nothing left to balance.
     """
-    counts = torch.zeros(workers + 1, len(expected), dtype=torch.int64).share_memory_()
-    for transform in {id(t): t for t in _mixing(dataset.transforms)}.values():
-        transform.get_indexes = PartnerDraw(transform, expected, counts)
-    return counts
+    drawn: list[int] = []
+    mixing = {id(t): t for t in _mixing(dataset.transforms)}.values()
+    for transform in mixing:
+        transform.get_indexes = PartnerDraw(transform, expected, drawn)
+    if mixing:
+        dataset.transforms = ReportingCompose(dataset.transforms.transforms, drawn)

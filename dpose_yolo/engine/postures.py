@@ -35,6 +35,7 @@ class PoseTable:
         image: (P,) index of the person's image.
         files: N image paths.
         names: K keypoint names.
+        scale: unit of the postures, as the setting `posture_scale`.
     """
 
     keypoints: np.ndarray
@@ -42,9 +43,14 @@ class PoseTable:
     image: np.ndarray
     files: list[str]
     names: list[str]
+    scale: str = "box"
+
+    def features(self) -> np.ndarray:
+        """(P, 2K) posture features (Eq. 2), NaN where unlabelled."""
+        return posture_features(self.keypoints, self.boxes, scale=self.scale)
 
 
-def pose_table(labels: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> PoseTable:
+def pose_table(labels: Sequence[dict[str, Any]], names: Sequence[str] = (), scale: str = "box") -> PoseTable:
     """Collect the engine's label dicts (normalised, one an image) into one table in pixels."""
     counts = [len(lb["bboxes"]) for lb in labels]
     image = np.repeat(np.arange(len(labels)), counts)
@@ -57,7 +63,7 @@ def pose_table(labels: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> P
     keypoints[..., :2] *= size[:, None]
     boxes = np.concatenate([lb["bboxes"] for lb in labels]).astype(np.float32) * np.tile(size, 2)
     names = list(names) or [str(k) for k in range(keypoints.shape[1])]
-    return PoseTable(keypoints, boxes, image, [lb["im_file"] for lb in labels], names)
+    return PoseTable(keypoints, boxes, image, [lb["im_file"] for lb in labels], names, scale)
 
 
 def keypoint_names(data: dict[str, Any]) -> list[str]:
@@ -76,7 +82,7 @@ def posture_mixture(
 
     Args:
         table: the labelled persons.
-        settings: DPOSE settings (`clusters`, `covariance`, `posture_scale`, `min_labelled`).
+        settings: DPOSE settings (`clusters`, `covariance`, `min_labelled`).
         seed: of the fit.
         where: what to call the data in messages.
         cache: folder and stem of the saved mixture; None neither reads nor writes. Keyed on label content, so touching
@@ -93,7 +99,7 @@ def posture_mixture(
     parameters = {
         "clusters": settings["clusters"],
         "covariance": settings["covariance"],
-        "scale": settings["posture_scale"],
+        "scale": table.scale,
         "min_labelled": settings["min_labelled"],
         "seed": seed,
         "method": FIT_METHOD,
@@ -107,9 +113,8 @@ def posture_mixture(
                 return saved
         except DPoseError as error:
             LOGGER.warning(f"{error}; fitting again")
-    raw = settings["posture_scale"] == "none"
     # The floor of the covariances is in squared feature units: raw offsets are in pixels.
-    unit = max(float(np.median(table.boxes[:, 2:].prod(1))), 1.0) if raw else 1.0
+    unit = max(float(np.median(table.boxes[:, 2:].prod(1))), 1.0) if table.scale == "none" else 1.0
     mixture = PostureMixture(
         settings["clusters"],
         covariance_type=settings["covariance"],
@@ -117,14 +122,13 @@ def posture_mixture(
         min_labelled=settings["min_labelled"],
         random_state=seed,
     )
-    features = posture_features(table.keypoints, table.boxes, scale=settings["posture_scale"])
-    mixture.fit(features, source=where)
+    mixture.fit(table.features(), source=where)
+    mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
     if path:
         try:
             mixture.save(path, key=key, keypoint_names=table.names)
         except DPoseError as error:  # a read-only data folder must not stop the training
             LOGGER.info(f"Postures: {error}; it will be fitted again next time")
-    mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
     return mixture
 
 
@@ -154,14 +158,14 @@ class PosturePlan:
 
 def image_posture(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> np.ndarray:
     """(N, C) responsibilities of images: the mean over their persons, the mean of all where there is none."""
-    features = posture_features(table.keypoints, table.boxes, scale=settings["posture_scale"])
-    person = mixture.predict_proba(features)
+    person = mixture.predict_proba(table.features())
     if settings["responsibility"] == "hard":
         person = harden(person)  # persons, not images: a background image belongs to no cluster more than to another
+    image = image_responsibilities(person, table.image, len(table.files), mixture.weights_)
     # The mean over the other images leaves images without a person exactly at their natural weight.
-    shown = np.unique(table.image)
-    mixing = image_responsibilities(person, table.image, len(table.files), mixture.weights_)[shown].mean(0)
-    return image_responsibilities(person, table.image, len(table.files), mixing)
+    empty = np.bincount(table.image, minlength=len(table.files)) == 0
+    image[empty] = image[~empty].mean(0)
+    return image
 
 
 def posture_plan(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> PosturePlan:

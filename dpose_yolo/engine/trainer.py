@@ -14,6 +14,7 @@ from dpose_yolo.engine.compat import require_engine
 require_engine()
 
 import torch  # noqa: E402
+from ultralytics.data.utils import check_det_dataset  # noqa: E402
 from ultralytics.models.yolo.pose import PoseTrainer, PoseValidator  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, YAML  # noqa: E402
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model  # noqa: E402
@@ -23,14 +24,16 @@ from dpose_yolo.engine import checks  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou  # noqa: E402
-from dpose_yolo.engine.graph import EngineModel  # noqa: E402
+from dpose_yolo.engine.graph import EngineModel, attention_layers  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
 
 keep_offline()
 
 # Keys that the engine accepts besides its own defaults.
-ENGINE_EXTRA = ("augmentations", "save_dir", "session", "mode")
+ENGINE_EXTRA = ("augmentations", "save_dir")
+# Keys of one run in its args.yaml: whoever starts from that file means its settings, not its folder.
+OF_ONE_RUN = ("save_dir", "resume")
 
 
 class DPoseTrainer(PoseTrainer):
@@ -70,14 +73,17 @@ class DPoseTrainer(PoseTrainer):
         asked = {k: v for k, v in given.items() if k in own}
         self.dpose = dpose_settings.resolve(asked)
         self._refuse_combinations(engine)
-        if not engine.get("resume"):
+        if engine.get("resume"):
+            checks.require_checkpoint(engine["resume"])
+        else:
             checks.require_data_file(engine.get("data"))
-        if "model" in engine and isinstance(engine["model"], str | Path):
-            engine["model"] = str(dpose_settings.model_file(engine["model"]) or engine["model"])
+            engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
+            if isinstance(engine.get("pretrained"), str | Path):
+                checks.require_model_file(engine["pretrained"])
         self.draws: BalancedDraws | None = None
         self._visible = 2
-        base = cfg if _is_engine_cfg(cfg) else DEFAULT_CFG
-        super().__init__(base, engine, _callbacks)
+        with checks.engine_errors("the settings cannot be used"):
+            super().__init__(DEFAULT_CFG, engine, _callbacks)
         if self.resume:
             self._take_settings_from_checkpoint(asked)
         self._keep_settings()
@@ -91,6 +97,8 @@ class DPoseTrainer(PoseTrainer):
             )
         if self.dpose["att"] > 0 and engine.get("distill_model"):
             raise DPoseError("distill_model cannot be used with the attention term yet: set att=0")
+        if self.dpose["lr_drop"] and engine.get("time"):
+            raise DPoseError("lr_drop is an epoch, and time= changes how many there are: set one of them only")
 
     def _take_settings_from_checkpoint(self, asked: Mapping[str, Any]) -> None:
         """A resumed run goes on with the settings it started with."""
@@ -113,21 +121,17 @@ class DPoseTrainer(PoseTrainer):
     def get_dataset(self) -> dict[str, Any]:
         """The engine's data dictionary; errors come as one line."""
         checks.require_data_file(self.args.data)
-        try:
-            return super().get_dataset()
-        except DPoseError:
-            raise
-        except (RuntimeError, KeyError, SyntaxError, TypeError) as error:
-            cause = error.__cause__ or error
-            raise DPoseError(f"data={self.args.data} cannot be used: {checks.one_line(cause)}") from error
+        with checks.engine_errors(f"data={self.args.data} cannot be used"):
+            check_det_dataset(self.args.data, autodownload=False)  # a missing part is an error, not a download
+            data = super().get_dataset()
+        checks.require_kpt_shape(data, self.args.data)
+        return data
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """The engine's dataset, refused if a part of the user's images would silently be left out of it."""
         part = "training" if mode == "train" else "validation"
-        try:
+        with checks.engine_errors(f"the {part} part {img_path} cannot be used", self.data["kpt_shape"]):
             dataset = super().build_dataset(img_path, mode, batch)
-        except (RuntimeError, FileNotFoundError, ValueError) as error:
-            raise DPoseError(f"the {part} part {img_path} cannot be used: {checks.one_line(error)}") from error
         if not self.dpose["skip_bad"]:
             checks.refuse_unusable(dataset, part)
         return dataset
@@ -160,44 +164,97 @@ class DPoseTrainer(PoseTrainer):
     def preprocess_batch(self, batch: dict) -> dict:
         """The engine's, with the drawn images counted."""
         if self.draws:
-            self.draws.count(batch["im_file"])
+            self.draws.count(batch)
         return super().preprocess_batch(batch)
 
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """The engine's; an epoch that is done again draws the same images again."""
+        recovered = super()._handle_nan_recovery(epoch)
+        if recovered and self.draws:
+            self.train_loader.reset()
+            self.draws.seek(epoch)
+        return recovered
+
     # Model and criterion
+
+    def get_model(self, cfg: Any = None, weights: EngineModel = None, verbose: bool = True) -> EngineModel:
+        """The engine's; a model that is not a pose model gets a clear line."""
+        with checks.engine_errors(f"model={self.args.model} cannot be used as a pose model"):
+            return super().get_model(cfg, weights, verbose)
+
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The engine's; an unknown optimizer gets a clear line."""
+        with checks.engine_errors(f"optimizer={self.args.optimizer} cannot be used"):
+            return super().build_optimizer(*args, **kwargs)
 
     def _setup_train(self) -> None:
         """The engine's, then the DPOSE criteria on the live model and on its moving average."""
         super()._setup_train()
-        model, average = unwrap_model(self.model), self.ema.ema
-        # A plain dict: the checkpoint stays loadable where this package is not installed.
-        model.dpose = dict(self.dpose)
-        average.dpose = dict(self.dpose)
-        for m, live in ((model, True), (average, False)):
-            base = getattr(m, "criterion", None)
-            changed = self.dpose["box_loss"] == "diou" or self.dpose["att"] > 0
-            if not changed:
-                continue
-            base = base or m.init_criterion()
-            if self.dpose["box_loss"] == "diou":
-                use_diou(base)
-            m.criterion = self._with_attention(base, m, live) if self.dpose["att"] > 0 else base
+        self._attach()
 
-    def _with_attention(self, base: Any, model: EngineModel, live: bool) -> DPoseCriterion:
-        """The criterion with the attention term around the engine's."""
+    def _load_checkpoint_state(self, ckpt: dict) -> None:
+        """The engine's, which copies the live model: without our criterion and hooks, so that none is ever saved."""
+        attached = self._detach()
+        super()._load_checkpoint_state(ckpt)
+        if attached:
+            self._attach()
+
+    def _build_train_pipeline(self) -> None:
+        """The engine's; after running out of memory, nothing of the failed step may be held any longer."""
+        for criterion in self._criteria():
+            criterion.forget()
+        super()._build_train_pipeline()
+
+    def _criteria(self) -> list[DPoseCriterion]:
+        """Our criteria that are in place: of the live model first, then of its average."""
+        models = [unwrap_model(self.model)] if isinstance(self.model, torch.nn.Module) else []
+        models += [self.ema.ema] if self.ema else []
+        found = [getattr(m, "criterion", None) for m in models]
+        return [c for c in found if isinstance(c, DPoseCriterion)]
+
+    def _attach(self) -> None:
+        """Put the box loss and the attention term around the criteria of the live model and of its average."""
+        for model, live in ((unwrap_model(self.model), True), (self.ema.ema, False)):
+            # A plain dict: the checkpoint stays loadable where this package is not installed.
+            model.dpose = dict(self.dpose)
+            if self.dpose["box_loss"] == "ciou" and self.dpose["att"] == 0:
+                continue
+            criterion = getattr(model, "criterion", None) or model.init_criterion()
+            if self.dpose["box_loss"] == "diou":
+                use_diou(criterion)
+            if self.dpose["att"] > 0:
+                if live:
+                    self._refuse_frozen(model)
+                term = AttentionTerm(model, self.dpose, self.args.seed, self._visible, live)
+                criterion = DPoseCriterion(criterion, term, self.dpose["att"], self.dpose["att_interval"])
+                if live and RANK in {-1, 0}:
+                    LOGGER.info(f"Attention: backbone layers {term.layers}, order {self.dpose['att_order']}")
+            model.criterion = criterion
+
+    def _refuse_frozen(self, model: EngineModel) -> None:
+        """First-order attention changes the layers up to the map, and those alone: they must not all be frozen."""
+        last = attention_layers(model, self.dpose["att_layers"])[-1]
+        if self.dpose["att_order"] == 1 and not any(p.requires_grad for p in model.model[: last + 1].parameters()):
+            raise DPoseError(
+                f"freeze={self.args.freeze} freezes all layers up to {last}, which the attention term would train: "
+                "freeze fewer, or set att=0, or att_order=2, which trains the layers after them"
+            )
+
+    def _detach(self) -> bool:
+        """Take our criteria and hooks off again, leaving the engine's own; whether there were any."""
+        criteria = self._criteria()
+        for criterion in criteria:
+            criterion.close()
+            criterion.term.model.criterion = criterion.base
+        return bool(criteria)
+
+    def _aim_attention(self) -> None:
+        """Tell the criteria where the run is: the number of epochs and steps may have changed since the last one."""
         steps = len(self.train_loader)
-        term = AttentionTerm(model, self.dpose, self.args.seed, self._visible, live)
-        criterion = DPoseCriterion(
-            base,
-            term,
-            self.dpose["att"],
-            self.dpose["att_interval"],
-            first_step=math.ceil(self.dpose["att_start"] * self.epochs * steps),
-            validate=self.dpose["att_val"],
-        )
-        criterion.step = self.start_epoch * steps
-        if live and RANK in {-1, 0}:
-            LOGGER.info(f"Attention: backbone layers {term.layers}, order {self.dpose['att_order']}")
-        return criterion
+        first = math.ceil(self.dpose["att_start"] * self.epochs * steps)
+        for criterion, live in zip(self._criteria(), (True, False), strict=False):
+            criterion.step, criterion.first_step = self.epoch * steps, first
+            criterion.validate = not live and self.dpose["att_val"] and (self.epoch + 1) * steps > first
 
     def _setup_scheduler(self) -> None:
         """The engine's schedule, or the paper's single drop (section 4.2) if `lr_drop` is set."""
@@ -217,6 +274,8 @@ class DPoseTrainer(PoseTrainer):
     def run_callbacks(self, event: str) -> None:
         """The engine's, and the draws of the epoch are written when it ends."""
         super().run_callbacks(event)
+        if event == "on_train_epoch_start":
+            self._aim_attention()
         if self.draws and event == "on_train_start" and RANK in {-1, 0}:
             self.draws.report(self.save_dir, plots=bool(self.args.plots))
         if self.draws and event == "on_train_epoch_end":
@@ -234,11 +293,15 @@ def _merge(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[str, Any]) 
     """All settings the user gave, the later ones going before the earlier; a `cfg` among them is read first."""
     merged: dict[str, Any] = {}
     given = {**overrides, **settings}
-    for source in (None if _is_engine_cfg(cfg) else cfg, given.pop("cfg", None)):
+    for source in (cfg, given.pop("cfg", None)):
         if isinstance(source, SimpleNamespace):
-            merged.update(vars(source))
-        elif isinstance(source, Mapping):
-            merged.update(source)
+            source = vars(source)
+        if isinstance(source, Mapping):
+            # A complete engine configuration says nothing where it holds the engine's default.
+            engine = _is_engine_cfg(source)
+            merged.update({k: v for k, v in source.items() if not engine or v != DEFAULT_CFG_DICT.get(k, "")})
         elif source:
             merged.update(dpose_settings.load_cfg(source))
+    if "save_dir" in merged:  # the record of a run
+        merged = {k: v for k, v in merged.items() if k not in OF_ONE_RUN}
     return {**merged, **given}

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.posture.features import SCALES, posture_features
 from dpose_yolo.report.drawing import replacing
 
 if TYPE_CHECKING:
@@ -40,29 +39,9 @@ class Members:
     typical: np.ndarray
 
 
-def fitted_features(table: PoseTable, mixture: PostureMixture) -> np.ndarray:
-    """(P, 2K) posture features in the units the mixture was fitted in.
-
-    A mixture does not say whether it lives in box sizes or in pixels; the size of its means does: the two
-    differ by a box size, hundreds of times.
-    """
-    target = np.sqrt(mixture.weights_ @ (mixture.means_**2)).mean() + 1e-12
-    best, gap = None, np.inf
-    for scale in SCALES:
-        features = posture_features(table.keypoints, table.boxes, scale=scale)
-        seen = features[:, mixture.used_]
-        size = target
-        if np.isfinite(seen).any():
-            size = np.sqrt(np.nanmean(seen.astype(np.float64) ** 2)) + 1e-12
-        if best is None or abs(np.log(size / target)) < gap:
-            best, gap = features, abs(np.log(size / target))
-    assert best is not None
-    return best
-
-
 def members(table: PoseTable, mixture: PostureMixture) -> Members:
     """Assign every pose to its likeliest cluster and find each cluster's most typical pose."""
-    features = fitted_features(table, mixture)
+    features = table.features()
     used = features[:, mixture.used_]
     observed = (~np.isnan(used)).sum(1)
     cluster = np.where(observed > 0, mixture.predict(features), -1)
