@@ -27,7 +27,7 @@ from dpose_yolo.attention import attention_map, keypoint_cam, score_gradients
 from dpose_yolo.cli import parse_arguments
 from dpose_yolo.engine.attention import AttentionTerm
 from dpose_yolo.engine.criterion import DPoseCriterion
-from dpose_yolo.engine.graph import batch_norm, keypoint_output, needed_outputs, run_layers
+from dpose_yolo.engine.graph import batch_norm, head_output, needed_outputs, run_layers
 from dpose_yolo.settings import model_file, resolve
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -120,7 +120,7 @@ def coupling(s: dict[str, Any]) -> None:
             tapped = {i: early[i].detach().requires_grad_() for i in needed_outputs(model, layer)}
             with batch_norm(model.model[layer + 1 :], frozen):
                 outputs = run_layers(model, dict(tapped), layer + 1, len(model.model) - 1)
-                logits = keypoint_output(model, outputs)[:, :, 2].mean(2)  # (B, K)
+                logits = head_output(model, outputs)["kpts"][:, :, 2].mean(2)  # (B, K)
             for k in range(0, logits.shape[1], 4):
                 (grad,) = score_gradients(logits[:1, k], [outputs[layer]])
                 norms = grad.flatten(1).norm(dim=1)

@@ -140,3 +140,12 @@ def test_every_parameter_learns(name):
     assert torch.isfinite(loss)
     idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert idle == []
+
+
+@pytest.mark.parametrize("name", ["dpose-125", "dpose-250"])
+def test_readme_tells_the_counted_size(name: str, root: Path) -> None:
+    (row,) = [line for line in (root / "README.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    params, at_640, at_480 = (float(cell.strip().removesuffix(" M")) for cell in row.split("|")[2:5])
+    model = build(name)
+    assert params == round(sum(p.numel() for p in model.parameters()) / 1e6, 3)
+    assert (at_640, at_480) == (round(get_flops(model, 640), 2), round(get_flops(model, 480), 2))

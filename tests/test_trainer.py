@@ -421,7 +421,7 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "line"), MORE, ids=[str(list(w.values())[0]) for w, _ in MORE])
+@pytest.mark.parametrize(("wrong", "line"), MORE, ids=[str(next(iter(w.values()))) for w, _ in MORE])
 def test_more_wrong_settings(base, wrong, line):
     with pytest.raises(DPoseError) as error:
         DPoseTrainer({**base, "name": "wrong", **wrong}).train()

@@ -25,7 +25,7 @@ from dpose_yolo.engine.graph import (
     FeatureTap,
     attention_layers,
     batch_norm,
-    keypoint_output,
+    head_output,
     needed_outputs,
     run_layers,
     split_keypoints,
@@ -166,7 +166,7 @@ class AttentionTerm:
         start, layers = self.layers[0], self.model.model
         with torch.autocast(batch["img"].device.type, enabled=False), batch_norm(layers[start + 1 :], frozen):
             outputs = run_layers(self.model, {i: y.float() for i, y in tapped.items()}, start + 1, len(layers) - 1)
-            keypoints = keypoint_output(self.model, outputs)
+            keypoints = head_output(self.model, outputs)["kpts"]
             return self._loss([outputs[i] for i in self.layers], keypoints, target, batch)
 
     def _loss(

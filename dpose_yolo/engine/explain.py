@@ -12,7 +12,14 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.nn.tasks import load_checkpoint
 
 from dpose_yolo.attention import keypoint_cam, score_gradients
-from dpose_yolo.engine.graph import EngineModel, attention_layers, needed_outputs, run_layers, split_keypoints
+from dpose_yolo.engine.graph import (
+    EngineModel,
+    attention_layers,
+    head_output,
+    needed_outputs,
+    run_layers,
+    split_keypoints,
+)
 from dpose_yolo.errors import DPoseError
 
 
@@ -86,7 +93,8 @@ def explain(
     size = -(-imgsz // stride) * stride
     boxed = LetterBox((size, size), auto=False)(image=image)
     gain = min(size / height, size / width)
-    left, top = (size - round(width * gain)) / 2, (size - round(height * gain)) / 2
+    wide, high = round(width * gain), round(height * gain)
+    left, top = round((size - wide) / 2 - 0.1), round((size - high) / 2 - 0.1)  # as the engine's letterbox rounds
     channels = model.yaml.get("channels", 3)
     plain = boxed[..., ::-1] if channels == 3 else boxed.mean(-1, keepdims=True)
     tensor = torch.from_numpy(np.ascontiguousarray(plain.transpose(2, 0, 1))).float()[None] / 255
@@ -97,11 +105,10 @@ def explain(
     with torch.enable_grad():
         tapped = {i: early[i].detach().requires_grad_() for i in needed_outputs(model, layers[0])}
         outputs = run_layers(model, tapped, layers[0] + 1, len(model.model) - 1)
-        sources = [outputs[j if j >= 0 else head.i + j] for j in head.f]
-        raw = head.forward_head(sources, **head.one2many)
+        raw = head_output(model, outputs, keypoints_only=False)
         best = int(raw["scores"][0].amax(0).argmax())
-        keypoint_logits = split_keypoints(raw["kpts"], head.kpt_shape)[0, :, 2, best]
-        decoded = split_keypoints(head.kpts_decode(raw["kpts"].detach()), head.kpt_shape)[0, :, :, best]
+        keypoint_logits = raw["kpts"][0, :, 2, best]
+        decoded = split_keypoints(head.kpts_decode(raw["kpts"].detach().flatten(1, 2)), head.kpt_shape)[0, :, :, best]
         explanation = Explanation({}, {}, float(raw["scores"].detach()[0].amax(0)[best].sigmoid()))
         for k in keypoints:
             score = keypoint_logits[k] if logit else keypoint_logits[k].sigmoid()
@@ -111,12 +118,7 @@ def explain(
             for feature, gradient in zip(features, gradients, strict=True):
                 cam = keypoint_cam(feature, gradient)[None].detach()
                 cam = torch.nn.functional.interpolate(cam, size=(size, size), mode="bilinear", align_corners=False)
-                inside = cam[
-                    :,
-                    :,
-                    round(top) : round(top) + round(height * gain),
-                    round(left) : round(left) + round(width * gain),
-                ]
+                inside = cam[:, :, top : top + high, left : left + wide]
                 full = torch.nn.functional.interpolate(
                     inside, size=(height, width), mode="bilinear", align_corners=False
                 )

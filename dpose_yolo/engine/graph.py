@@ -50,18 +50,25 @@ def needed_outputs(model: EngineModel, start: int) -> list[int]:
     return sorted({j for j in later if j <= start} | {start})
 
 
-def keypoint_output(model: EngineModel, outputs: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Raw keypoint output of the head from the neck outputs, without its box and class branches.
+def head_output(
+    model: EngineModel, outputs: dict[int, torch.Tensor], keypoints_only: bool = True
+) -> dict[str, torch.Tensor]:
+    """Raw output of the pose head from the neck outputs.
 
     End-to-end heads answer with the one-to-many branch: the one-to-one branch is cut off from the backbone.
 
+    Args:
+        model: engine pose model.
+        outputs: outputs of the layers the head reads, by layer index.
+        keypoints_only: leave the box and class branches out.
+
     Returns:
-        (B, K, 3, A): x, y, confidence logit of every prediction cell.
+        `kpts` (B, K, 3, A): x, y, confidence logit of every prediction cell; with all branches also `scores` (B, C, A).
     """
     head = model.model[-1]
-    branches = {**head.one2many, "box_head": None, "cls_head": None}
-    raw = head.forward_head([outputs[j] for j in _sources(head)], **branches)["kpts"]
-    return split_keypoints(raw, head.kpt_shape)
+    branches = {**head.one2many, **({"box_head": None, "cls_head": None} if keypoints_only else {})}
+    raw = head.forward_head([outputs[j] for j in _sources(head)], **branches)
+    return {**raw, "kpts": split_keypoints(raw["kpts"], head.kpt_shape)}
 
 
 def split_keypoints(raw: torch.Tensor, kpt_shape: Iterable[int]) -> torch.Tensor:
