@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 data=data/cabin_mini.yaml
 out=runs/demo
-epochs=${DEMO_EPOCHS:-24}
+epochs=${DEMO_EPOCHS:-20}
 export YOLO_OFFLINE=${YOLO_OFFLINE:-true} YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-$PWD/.venv/config} MPLBACKEND=Agg
 
 command -v dpose >/dev/null || { echo "demo: no dpose command; run it as 'make demo'" >&2; exit 1; }
@@ -22,15 +22,15 @@ for posture in stretch_up wave_left bend_down hands_behind_head; do
 done
 
 # Short and small on purpose. No mosaic: one driver fills the picture, and mosaic would cut the driver into parts.
-run dpose train data=$data model=dpose-125.yaml imgsz=160 epochs="$epochs" batch=16 nbs=16 optimizer=AdamW lr0=0.002 \
+run dpose train data=$data model=dpose-125.yaml imgsz=128 epochs="$epochs" batch=16 nbs=16 optimizer=AdamW lr0=0.002 \
     cos_lr=True mosaic=0 cache=ram device=cpu seed=0 project=$out name=train
 best=$out/train/weights/best.pt
-run dpose val model=$best data=$data split=test imgsz=160 device=cpu project=$out name=val
+run dpose val model=$best data=$data split=test imgsz=128 device=cpu project=$out name=val
 run dpose clusters data=$data project=$out name=clusters
-run dpose cam model=$best source=$out/pictures keypoints=left_wrist,right_wrist imgsz=160 project=$out name=cam
-run dpose predict model=$best source=$out/pictures imgsz=160 device=cpu project=$out name=predict
-run dpose export model=$best format=onnx imgsz=160
-run dpose predict model="${best%.pt}.onnx" source=$out/pictures imgsz=160 device=cpu project=$out name=predict_onnx
+run dpose cam model=$best source=$out/pictures keypoints=left_wrist,right_wrist imgsz=128 project=$out name=cam
+run dpose predict model=$best source=$out/pictures imgsz=128 device=cpu project=$out name=predict
+run dpose export model=$best format=onnx imgsz=128
+run dpose predict model="${best%.pt}.onnx" source=$out/pictures imgsz=128 device=cpu project=$out name=predict_onnx
 
 cat <<EOF
 
