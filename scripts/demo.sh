@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 data=data/cabin_mini.yaml
 out=runs/demo
-epochs=${DEMO_EPOCHS:-20}
+epochs=${DEMO_EPOCHS:-18}
 export YOLO_OFFLINE=${YOLO_OFFLINE:-true} YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-$PWD/.venv/config} MPLBACKEND=Agg
 
 command -v dpose >/dev/null || { echo "demo: no dpose command; run it as 'make demo'" >&2; exit 1; }

@@ -67,7 +67,7 @@ class PostureMixture(BaseEstimator):
         reg_covar: float = 1e-4,
         component_range: tuple[int, int] = (2, 32),
         min_labelled: float = 0.05,
-        max_fit: int = 12000,
+        max_fit: int = 9000,
         n_init: int = 3,
         max_iter: int = 100,
         tol: float = 1e-3,
