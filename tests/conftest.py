@@ -17,6 +17,8 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 import torch
+import yaml
+from engine_models import tiny_yaml
 from stick_figures import build_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,3 +56,32 @@ def mini_dataset(tmp_path: Path) -> Callable[..., Path]:
         return build_dataset(tmp_path / name, **options)
 
     return build
+
+
+@pytest.fixture
+def model_yaml(tmp_path: Path) -> str:
+    """A tiny pose model."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_yaml()))
+    return str(path)
+
+
+@pytest.fixture
+def base(tmp_path: Path, model_yaml: str, mini_dataset) -> dict:
+    """Settings of a short training on 24 drawn images."""
+    return {
+        "model": model_yaml,
+        "data": str(mini_dataset()),
+        "imgsz": 64,
+        "epochs": 2,
+        "batch": 8,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path / "runs"),
+        "warmup_epochs": 0,
+        "optimizer": "SGD",
+        "lr0": 0.01,
+        "verbose": False,
+        "att_start": 0.0,
+        "att_interval": 1,
+    }
