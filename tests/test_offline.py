@@ -57,3 +57,42 @@ def test_train_validate_explain_and_export_touch_no_network(mini_dataset, tmp_pa
     code = RECORDER.replace("{commands!r}", repr(commands))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_an_engine_imported_first_is_taken_offline_too():
+    code = """
+import socket
+socket.getaddrinfo = lambda *args, **kwargs: [("answer",)]  # the engine believes it is online
+import os
+os.environ.pop("YOLO_OFFLINE", None)
+from ultralytics import utils
+assert utils.ONLINE
+import dpose_yolo.engine.trainer
+from ultralytics.utils import checks, events
+assert not (utils.ONLINE or checks.ONLINE or events.ONLINE or events.events.enabled)
+assert checks.check_font("Arial.ttf").is_file()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_amp_check_without_its_model_neither_downloads_nor_forgets_bad_cards(monkeypatch):
+    import torch
+    import ultralytics
+    from ultralytics import utils
+
+    from dpose_yolo.engine.offline import _local_amp_check
+
+    seen = []
+
+    def engine_check(model):
+        try:
+            ultralytics.YOLO("yolo26n.pt")
+        except ConnectionError:
+            seen.append("told that it is offline")
+        return False  # as for a card of its list
+
+    monkeypatch.setattr(utils, "WEIGHTS_DIR", utils.Path("/nowhere"))
+    before = ultralytics.YOLO
+    assert _local_amp_check(engine_check)(torch.nn.Linear(1, 1)) is False
+    assert seen == ["told that it is offline"] and ultralytics.YOLO is before
