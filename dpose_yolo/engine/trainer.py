@@ -14,6 +14,7 @@ from dpose_yolo.engine.compat import require_engine
 require_engine()
 
 import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 from ultralytics.data.utils import check_det_dataset  # noqa: E402
 from ultralytics.models.yolo.pose import PoseTrainer, PoseValidator  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, YAML  # noqa: E402
@@ -145,7 +146,9 @@ class DPoseTrainer(PoseTrainer):
         if self.dpose["balance"] > 0:
             with torch_distributed_zero_first(LOCAL_RANK):  # one rank fits, the others read its mixture
                 self.draws = BalancedDraws(loader.dataset, self.data, self.dpose, self.args.seed)
-            self.draws.install(loader, rank=max(rank, 0), world=max(self.world_size, 1))
+            # The engine hands over the rank within this machine; draws are shared among all machines.
+            shared = rank != -1 and dist.is_available() and dist.is_initialized()
+            self.draws.install(loader, *((dist.get_rank(), dist.get_world_size()) if shared else (0, 1)))
             self.draws.seek(self.start_epoch)
         return loader
 
