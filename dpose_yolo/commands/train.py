@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dpose_yolo.commands.common import absolute_project
-from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import load_cfg
 
 
@@ -13,10 +12,7 @@ def main(settings: dict[str, Any]) -> None:
     """Train, and say where the results are."""
     cfg = settings.pop("cfg", None)
     settings = {**(load_cfg(cfg) if cfg else {}), **settings}
-    resume = settings.get("resume")
-    if resume is True:
-        raise DPoseError("resume needs the checkpoint to go on from: resume=runs/train/weights/last.pt")
-    if not resume:
+    if not settings.get("resume"):
         settings.setdefault("model", "dpose-125.yaml")
         settings = absolute_project(settings)
         settings.setdefault("name", "train")

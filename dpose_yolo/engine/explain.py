@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from dpose_yolo.engine.graph import (
     run_layers,
     split_keypoints,
 )
+from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.errors import DPoseError
 
 
@@ -57,11 +57,7 @@ def load_pose_model(path: str | Path) -> EngineModel:
 
 def model_keypoint_names(model: EngineModel) -> list[str]:
     """Names of the model's keypoints, or numbers where the checkpoint carries none."""
-    names: Any = getattr(model, "kpt_names", None)
-    if isinstance(names, dict):
-        names = next(iter(names.values()), None)
-    count = model.model[-1].kpt_shape[0]
-    return [str(n) for n in names] if names and len(names) == count else [str(k) for k in range(count)]
+    return keypoint_names({"kpt_names": getattr(model, "kpt_names", None), "kpt_shape": model.model[-1].kpt_shape})
 
 
 def explain(
