@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from dpose_yolo.commands.common import output_folder, refuse_foreign
@@ -12,6 +11,7 @@ from dpose_yolo.settings import resolve
 
 DPOSE = (
     "clusters",
+    "refits",
     "balance",
     "repeat_cap",
     "responsibility",
@@ -35,6 +35,7 @@ def main(settings: dict[str, Any]) -> None:
     require_engine()
     labels, data, folder = load_labels(data_file, "train", dpose["skip_bad"])
     from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
+    from dpose_yolo.evaluation.data import find_index, image_names
     from dpose_yolo.report.atlas import save_atlas
     from dpose_yolo.report.tables import cluster_table, save_tables
 
@@ -48,8 +49,7 @@ def main(settings: dict[str, Any]) -> None:
         labels, data, _ = load_labels(data_file, split, dpose["skip_bad"])
         table = pose_table(labels, keypoint_names(data), dpose["posture_scale"])
     plan = posture_plan(table, mixture, dpose)
-    index = next((p for p in _index_files(data, split) if p.is_file()), None)
-    names = _posture_names(index, table.files) if index else None
+    names, _ = image_names(find_index(data_file, data, split), table.files, asked=False)
     frame = cluster_table(table, mixture, plan, names)
     folder = output_folder(settings, "clusters")
     save_tables(frame, mixture, folder)
@@ -68,24 +68,6 @@ def main(settings: dict[str, Any]) -> None:
     if left_out:
         print(f"left out of the postures, almost never labelled: {left_out}")
     print(f"\natlas.png, clusters.csv, clusters.json, postures.npz in {folder}")
-
-
-def _index_files(data: dict[str, Any], split: str) -> list[Path]:
-    """Where an index of posture or action names may lie: beside the images or the data YAML."""
-    part = data[split]
-    first = Path(part[0] if isinstance(part, list) else part)
-    return [first / "index.csv", first.parent / "index.csv", first.parent.parent / "index.csv"]
-
-
-def _posture_names(index: Path, files: list[str]) -> list[str | None] | None:
-    """Posture names from an index file; a file of another kind is passed over with a word."""
-    from dpose_yolo.report.tables import posture_names
-
-    try:
-        return posture_names(index, files)
-    except DPoseError as error:
-        print(f"no posture names: {error}")
-        return None
 
 
 def _print(frame: Any) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.utils.loss import BboxLoss
+from ultralytics.utils.loss import BboxLoss, KeypointLoss
 from ultralytics.utils.metrics import bbox_iou
 
 from dpose_yolo.engine.attention import Assignment, AttentionTerm
+from dpose_yolo.losses import far_keypoint_loss
 
 
 class DIoUBoxLoss(BboxLoss):
@@ -53,6 +54,28 @@ def use_diou(criterion: Any) -> None:
     """Replace the box loss of an engine criterion by DIoU, in place."""
     for part in pose_criteria(criterion):
         part.bbox_loss = DIoUBoxLoss(part.reg_max).to(part.device)
+
+
+class FarKeypointLoss(KeypointLoss):
+    """The engine's OKS loss plus a weighted term that still pulls far from the label."""
+
+    def __init__(self, sigmas: torch.Tensor, weight: float):
+        """`weight` is the setting `kpt_far`."""
+        super().__init__(sigmas)
+        self.weight = weight
+
+    def forward(
+        self, pred_kpts: torch.Tensor, gt_kpts: torch.Tensor, kpt_mask: torch.Tensor, area: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss; arguments are the engine's."""
+        near = super().forward(pred_kpts, gt_kpts, kpt_mask, area)
+        return near + self.weight * far_keypoint_loss(pred_kpts, gt_kpts, kpt_mask, area, self.sigmas)
+
+
+def use_far_loss(criterion: Any, weight: float) -> None:
+    """Add the far term to the keypoint loss of an engine criterion, in place."""
+    for part in pose_criteria(criterion):
+        part.keypoint_loss = FarKeypointLoss(part.keypoint_loss.sigmas, weight).to(part.device)
 
 
 class AssignmentRecorder:

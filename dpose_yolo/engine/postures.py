@@ -96,6 +96,8 @@ def posture_mixture(
             f"no keypoint is labelled in {where}: every visibility flag is 0, so there is nothing to learn; "
             "check that the labels are in YOLO-pose format with visibility 1 or 2"
         )
+    refits = settings["refits"]
+    drawing = {k: settings[k] for k in ("responsibility", "repeat_cap")} if refits else {}
     parameters = {
         "clusters": settings["clusters"],
         "covariance": settings["covariance"],
@@ -103,6 +105,7 @@ def posture_mixture(
         "min_labelled": settings["min_labelled"],
         "seed": seed,
         "method": FIT_METHOD,
+        **({"refits": refits, **drawing} if refits else {}),
     }
     key = labels_key(table.keypoints, table.boxes, parameters)
     path = cache.with_name(f"{cache.name}.postures.npz") if cache else None
@@ -115,14 +118,18 @@ def posture_mixture(
             LOGGER.warning(f"{error}; fitting again")
     # The floor of the covariances is in squared feature units: raw offsets are in pixels.
     unit = max(float(np.median(table.boxes[:, 2:].prod(1))), 1.0) if table.scale == "none" else 1.0
-    mixture = PostureMixture(
-        settings["clusters"],
-        covariance_type=settings["covariance"],
-        reg_covar=1e-4 * unit,
-        min_labelled=settings["min_labelled"],
-        random_state=seed,
-    )
-    mixture.fit(table.features(), source=where)
+    features, rows = table.features(), np.arange(len(table.image))
+    for again in range(refits + 1):
+        mixture = PostureMixture(
+            settings["clusters"],
+            covariance_type=settings["covariance"],
+            reg_covar=1e-4 * unit,
+            min_labelled=settings["min_labelled"],
+            random_state=seed,
+        )
+        mixture.fit(features[rows], source=where)
+        if again < refits:
+            rows = balanced_poses(table, posture_plan(table, mixture, {**drawing, "balance": 1.0}))
     mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
     if path:
         try:
@@ -154,6 +161,17 @@ class PosturePlan:
     def counts(self, draws: np.ndarray) -> np.ndarray:
         """(C,) draws whose likeliest cluster it is."""
         return np.bincount(self.cluster, weights=draws, minlength=self.responsibilities.shape[1])
+
+
+def balanced_poses(table: PoseTable, plan: PosturePlan) -> np.ndarray:
+    """Poses as often as their images are drawn: as many indices as there are poses, evenly spaced in the running sum.
+
+    A mixture of likelihood puts its components where most poses are: a posture of ten images gets none of its own. One
+    fitted to balanced draws sees that posture as often as any other.
+    """
+    draws = plan.expected[table.image].cumsum()
+    count = len(table.image)
+    return np.searchsorted(draws, (np.arange(count) + 0.5) * draws[-1] / count)
 
 
 def image_posture(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> np.ndarray:

@@ -24,7 +24,7 @@ from dpose_yolo import settings as dpose_settings  # noqa: E402
 from dpose_yolo.engine import checks  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
-from dpose_yolo.engine.criterion import DPoseCriterion, use_diou  # noqa: E402
+from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel, attention_layers  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
@@ -193,6 +193,10 @@ class DPoseTrainer(PoseTrainer):
     def _setup_train(self) -> None:
         """The engine's, then the DPOSE criteria on the live model and on its moving average."""
         super()._setup_train()
+        if self.args.channels_last and self.device.type == "cpu":
+            # The engine keeps this to CUDA; on a CPU with oneDNN it pays too (docs/benchmarks.md). The live model only:
+            # its average, which is validated, fused and saved, keeps the engine's layout.
+            unwrap_model(self.model).to(memory_format=torch.channels_last)
         self._attach()
 
     def _load_checkpoint_state(self, ckpt: dict) -> None:
@@ -220,11 +224,13 @@ class DPoseTrainer(PoseTrainer):
         for model, live in ((unwrap_model(self.model), True), (self.ema.ema, False)):
             # A plain dict: the checkpoint stays loadable where this package is not installed.
             model.dpose = dict(self.dpose)
-            if self.dpose["box_loss"] == "ciou" and self.dpose["att"] == 0:
+            if self.dpose["box_loss"] == "ciou" and self.dpose["att"] == 0 and self.dpose["kpt_far"] == 0:
                 continue
             criterion = getattr(model, "criterion", None) or model.init_criterion()
             if self.dpose["box_loss"] == "diou":
                 use_diou(criterion)
+            if self.dpose["kpt_far"] > 0:
+                use_far_loss(criterion, self.dpose["kpt_far"])
             if self.dpose["att"] > 0:
                 if live:
                     self._refuse_frozen(model)

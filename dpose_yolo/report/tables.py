@@ -60,41 +60,74 @@ def posture_names(csv_path: str | Path, files: Sequence[str]) -> list[str | None
     """Look up the posture or action name of each image in a CSV file.
 
     Args:
-        csv_path: table with the column `file` and one of `posture`, `action`, `name`. `file` may be a name or
-            the end of a path (`vp1/img_0001.jpg`); the longest end that matches wins.
+        csv_path: table with the column `file` and one of `posture`, `action`, `name`, see `csv_column`.
         files: N image paths.
 
     Returns:
         N names, None for images that the table does not know.
 
     Raises:
-        DPoseError: for a table that is missing, has other columns, gives one file two names, or knows none of
+        DPoseError: as `csv_column`, and for a table without any of these columns.
+    """
+    names = csv_column(csv_path, files, NAME_COLUMNS)
+    if names is None:
+        columns = ", ".join(map(str, _read_csv(csv_path).columns))
+        raise DPoseError(f"{csv_path} has the columns {columns}: it needs `file` and one of {', '.join(NAME_COLUMNS)}")
+    return names
+
+
+def csv_column(csv_path: str | Path, files: Sequence[str], columns: Sequence[str]) -> list[str | None] | None:
+    """Look up a word for each image in a CSV file.
+
+    Args:
+        csv_path: table with the column `file`: a name or the end of a path (`vp1/img_0001.jpg`); the longest end that
+            matches wins. A column `split` tells files of one name in several parts apart, by the folder they lie in.
+        files: N image paths.
+        columns: names of the column; the first that the table has is read.
+
+    Returns:
+        N words, None for images that the table does not know; or None if the table has no such column.
+
+    Raises:
+        DPoseError: for a table that is missing, has no column `file`, gives one file two words, or knows none of
             the files.
     """
-    try:
-        frame = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DPoseError(f"there is no table of posture names at {csv_path}: give a CSV file") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise DPoseError(f"{csv_path} is not readable as CSV: {' '.join(str(error).split())}") from error
-    column = next((c for c in NAME_COLUMNS if c in frame), None)
-    if column is None or "file" not in frame:
-        raise DPoseError(
-            f"{csv_path} has the columns {', '.join(map(str, frame.columns))}: it needs `file` and one of "
-            f"{', '.join(NAME_COLUMNS)}"
-        )
-    known: dict[tuple[str, ...], str] = {}
-    for file, name in zip(frame["file"], frame[column], strict=True):
-        parts = _parts(file)
-        if name and known.setdefault(parts, name) != name:
-            raise DPoseError(f"{csv_path} calls {file} both '{known[parts]}' and '{name}': keep one row a file")
-    names = [_longest_end(_parts(file), known) for file in files]
-    if len(files) and not any(names):
+    frame = _read_csv(csv_path)
+    column = next((c for c in columns if c in frame), None)
+    if "file" not in frame:
+        raise DPoseError(f"{csv_path} has the columns {', '.join(map(str, frame.columns))}: it needs `file`")
+    if column is None:
+        return None
+    known = _known(frame, column, csv_path)
+    words = [_longest_end(_parts(file), known) for file in files]
+    if len(files) and not any(words):
         raise DPoseError(
             f"{csv_path} knows none of the {len(files)} images (the first is {files[0]}): its column `file` "
             "must hold their names or the ends of their paths"
         )
-    return names
+    return words
+
+
+def _read_csv(csv_path: str | Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DPoseError(f"there is no table of posture names at {csv_path}: give a CSV file") from error
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise DPoseError(f"{csv_path} is not readable as CSV: {' '.join(str(error).split())}") from error
+
+
+def _known(frame: pd.DataFrame, column: str, csv_path: str | Path) -> dict[tuple[str, ...], str]:
+    """Word by end of a path; where several parts have different files of one name, the part's folder belongs to it."""
+    rows = [(_parts(file), word) for file, word in zip(frame["file"], frame[column], strict=True)]
+    words = Counter(parts for parts, word in set(rows) if word)
+    splits = list(frame["split"]) if "split" in frame else [""] * len(rows)
+    known: dict[tuple[str, ...], str] = {}
+    for (parts, word), split in zip(rows, splits, strict=True):
+        end = (split, *parts) if split and words[parts] > 1 else parts
+        if word and known.setdefault(end, word) != word:
+            raise DPoseError(f"{csv_path} calls {'/'.join(end)} both '{known[end]}' and '{word}': keep one row a file")
+    return known
 
 
 def _parts(file: str) -> tuple[str, ...]:
@@ -192,11 +225,11 @@ def save_tables(df: pd.DataFrame, mixture: PostureMixture, folder: str | Path) -
     """
     count = mixture.n_features_in_ // 2
     names = list(mixture.keypoint_names_) or [str(k) for k in range(count)]
-    plain = [{k: _plain(v) for k, v in row.items()} for row in df.to_dict(orient="records")]
+    plain = [{k: plain_value(v) for k, v in row.items()} for row in df.to_dict(orient="records")]
     content = {
         "keypoints": names,
         "left_out": [names[k] for k in mixture.left_out_],
-        "settings": {name: _plain(value) for name, value in mixture.get_params().items()},
+        "settings": {name: plain_value(value) for name, value in mixture.get_params().items()},
         "fitted_poses": mixture.n_fit_,
         "log_likelihood_unit": "nats for each observed coordinate",
         "bic": [{"clusters": int(n), "bic": float(bic)} for n, bic in sorted(mixture.bic_curve_.items())],
@@ -210,10 +243,10 @@ def save_tables(df: pd.DataFrame, mixture: PostureMixture, folder: str | Path) -
     return csv_path, json_path
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A JSON value: numpy's numbers as Python's, what is missing as null."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, tuple):
-        return [_plain(v) for v in value]
+        return [plain_value(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,62 @@
+"""Fitting the mixture again on balanced draws: rare postures get components of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dpose_yolo.engine.postures import PoseTable, PosturePlan, balanced_poses, posture_mixture, posture_plan
+from dpose_yolo.settings import resolve
+
+COMMON, RARE = 900, (30, 20, 10)  # poses of the crowded posture, and of three rare ones
+
+
+@pytest.fixture(scope="module")
+def table() -> PoseTable:
+    """One posture that spreads widely, as drivers of several cameras do, and three rare ones beside each other."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.2, 0.8, (5, 2))
+    arms = [np.zeros(2), *(np.array([0.12 * np.cos(a), 0.12 * np.sin(a)]) for a in (0.3, 1.2, 2.1))]
+    poses = []
+    for count, arm in zip((COMMON, *RARE), arms, strict=True):
+        pose = base + rng.normal(0, 0.015, (count, 5, 2))
+        pose += np.array([0.15, 0.05]) * rng.integers(0, 3, (count, 1, 1))  # three cameras
+        pose[:, -1] += arm
+        poses.append(pose)
+    points = np.concatenate(poses) * 400
+    keypoints = np.concatenate([points, np.full((*points.shape[:2], 1), 2.0)], -1).astype(np.float32)
+    boxes = np.tile(np.array([200, 200, 400, 400], np.float32), (len(points), 1))
+    files = [f"{i}.jpg" for i in range(len(points))]
+    return PoseTable(keypoints, boxes, np.arange(len(points)), files, [str(k) for k in range(5)])
+
+
+def rare_shares(table: PoseTable, **settings) -> np.ndarray:
+    """Share of the draws that go to each of the rare postures."""
+    given = resolve({"clusters": 8, "repeat_cap": 20, **settings})
+    plan = posture_plan(table, posture_mixture(table, given), given)
+    edges = np.cumsum([COMMON, *RARE])[:-1]
+    return np.add.reduceat(plan.expected, edges) / plan.expected.sum()
+
+
+def test_refits_draw_rare_postures_more_evenly(table):
+    natural = np.array(RARE) / len(table.files)
+    once, again = rare_shares(table, refits=0), rare_shares(table, refits=2)
+    assert again.sum() > 1.2 * once.sum() > 1.2 * natural.sum()
+    assert again.min() > once.min() > natural.min()
+
+
+def test_balanced_poses_repeat_each_as_often_as_it_is_drawn(table):
+    expected = np.ones(len(table.files))
+    expected[:4] = (4.0, 0.5, 0.5, 0.0)
+    expected *= len(expected) / expected.sum()
+    rows = balanced_poses(table, PosturePlan(np.ones((len(expected), 1)), np.zeros(len(expected), int), expected))
+    assert len(rows) == len(table.files)
+    counts = np.bincount(rows, minlength=len(expected))
+    assert np.all(counts >= np.floor(expected)) and np.all(counts <= np.ceil(expected))
+
+
+def test_refits_change_the_key_of_the_saved_mixture(table, tmp_path):
+    settings = resolve({"clusters": 4})
+    first = posture_mixture(table, settings, cache=tmp_path / "train")
+    assert posture_mixture(table, settings, cache=tmp_path / "train").key_ == first.key_
+    assert posture_mixture(table, {**settings, "refits": 1}, cache=tmp_path / "train").key_ != first.key_
