@@ -13,23 +13,31 @@ from dpose_yolo.errors import DPoseError
 
 COMMANDS = {
     "train": "train a pose model with balanced postures and keypoint attention",
-    "val": "accuracy of a model on a data part",
+    "val": "accuracy of a model: by keypoint, by posture, with intervals; attention quality",
     "predict": "driver poses of images, folders or videos",
     "export": "write a model as ONNX, TensorRT, OpenVINO ...",
+    "compare": "several models, and those of other projects, in one table with cost and latency",
+    "ablate": "what each part brings: baseline, balance, attention, both, over several seeds",
+    "sweep": "any setting at several values, over several seeds, in one table",
+    "bench": "step time, epoch time and memory of training with and without each part",
     "clusters": "posture atlas of a data set: clusters, counts, before and after balancing",
     "cam": "attention maps: where a model looks for a keypoint",
     "info": "parameters and GFLOPs of a model, as one JSON line",
     "settings": "the settings that DPOSE adds to the engine's, with range and default",
 }
 
+# Commands that take words without a name, and the setting under which they get them, as a list.
+POSITIONAL = {"bench": "what", "compare": "models"}
+
 # Names and paths stay as they are typed, even where they look like numbers.
-AS_TYPED = ("name", "project", "data", "model", "cfg", "resume")
+AS_TYPED = ("name", "project", "data", "model", "cfg", "resume", "names", "mixture")
 
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
   dpose train cfg=paper data=my_cabin.yaml                 the recipe of the paper
   dpose train data=my_cabin.yaml clusters=auto balance=0.5 att=0
   dpose val model=runs/train/weights/best.pt data=data/cabin_mini.yaml split=test
+  dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4
   dpose clusters data=my_cabin.yaml clusters=16
   dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
@@ -70,8 +78,12 @@ def _plain(value: Any, text: str) -> Any:
     return value if isinstance(value, bool | int | float | list | str) else text
 
 
-def parse_arguments(arguments: list[str]) -> dict[str, Any]:
+def parse_arguments(arguments: list[str], positional: str | None = None) -> dict[str, Any]:
     """`name=value` words as a dict.
+
+    Args:
+        arguments: the words after the command.
+        positional: name under which words without a `=` are collected in a list; None refuses them.
 
     Raises:
         DPoseError: for a word of another form, or a name given twice.
@@ -79,6 +91,9 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for word in arguments:
         name, equals, value = word.partition("=")
+        if positional and not equals and not name.startswith("-"):
+            settings.setdefault(positional, []).append(word)
+            continue
         name = name.removeprefix("--").replace("-", "_")
         if not equals or not name:
             raise DPoseError(f"cannot read {word!r}: write settings as name=value, without spaces around the =")
@@ -114,7 +129,7 @@ def run(arguments: list[str]) -> int:
     if command == "settings":
         usage.print_settings(rest)
         return 0
-    settings = parse_arguments(rest)
+    settings = parse_arguments(rest, POSITIONAL.get(command))
     main_function: Callable[[dict[str, Any]], int | None] = import_module(f"dpose_yolo.commands.{command}").main
     return main_function(settings) or 0
 

@@ -20,12 +20,12 @@ def absolute_project(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "project": str(Path(str(settings.get("project") or "runs")).resolve())}
 
 
-def output_folder(settings: dict[str, Any], command: str) -> Path:
+def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> Path:
     """New folder `project/name` for the results of a command (numbered if it exists and exist_ok is not set)."""
     from ultralytics.utils.files import increment_path
 
     base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
-    return Path(increment_path(base, exist_ok=bool(settings.get("exist_ok")), mkdir=True))
+    return Path(increment_path(base, exist_ok=bool(settings.get("exist_ok")), mkdir=make))
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:
@@ -44,14 +44,15 @@ def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: st
             raise DPoseError(f"dpose {command} takes no setting {name!r}: {hint}")
 
 
-def refuse_non_engine(settings: dict[str, Any], command: str) -> None:
-    """Refuse settings that the engine does not know (DPOSE's own belong to training)."""
+def refuse_non_engine(settings: dict[str, Any], command: str, own: Iterable[str] = ()) -> None:
+    """Refuse settings that neither the engine nor the command (`own`) knows; DPOSE's others belong to training."""
     from ultralytics.utils import DEFAULT_CFG_DICT
 
+    own = list(own)
     for name in settings:
-        if name in specification():
+        if name in specification() and name not in own:
             raise DPoseError(f"{name} is a setting of training: dpose {command} does not take it")
-    refuse_unknown(settings, DEFAULT_CFG_DICT)
+    refuse_unknown(settings, [*own, *DEFAULT_CFG_DICT])
 
 
 def engine_model(path: Any) -> Any:

@@ -7,6 +7,19 @@ from dpose_yolo.settings import defaults, refuse_unknown, specification
 
 _MODEL = "a .pt checkpoint, an exported model, or a model YAML (dpose-125.yaml, dpose-250.yaml ship with the package)"
 _PROJECT = ("project=runs name=", "folder of the results")
+_STUDY = [
+    ("seeds=3", "number of seeds from 0, or a list: seeds=[3,4,5]"),
+    ("model= epochs= imgsz= att= cfg= ...", "any setting of training, the same for all arms"),
+    ("split=test", "part to evaluate; test if the data has one, else val"),
+    ("weights=last", "checkpoint to evaluate: last or best"),
+    ("reference=", "arm that the others are compared with; the first unless given"),
+    ("parallel=1", "trainings at a time; on the CPU they share its cores"),
+    ("devices=0,1", "one training at a time on each of these devices"),
+    ("names= oks_area=0.53 bootstrap=1000", "settings of the evaluation, see `dpose val help`"),
+    ("attention=False cam_limit=200", "True measures attention quality too"),
+    ("report=False", "True only makes tables and plots again, from what is finished"),
+    ("project=runs name=", "folder of the study; the same command again goes on in it"),
+]
 
 TAKES: dict[str, list[tuple[str, str]]] = {
     "train": [
@@ -22,6 +35,18 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("data=", "data YAML (required)"),
         ("split=val", "part to evaluate: val, test or train"),
         ("skip_bad=False", "True goes on without images and labels that cannot be used"),
+        ("names=", "CSV of posture or action names and subjects; index.csv beside the data unless given"),
+        ("mixture=auto", "posture clusters: auto (the run's, else train), train (the training part's), a postures.npz"),
+        ("clusters= covariance= ...", "DPOSE settings of the posture mixture, for mixture=train"),
+        ("oks_area=0.53", "OKS area as a share of the box area"),
+        ("bootstrap=1000", "replicates behind the 95 % intervals, 0 for none"),
+        ("attention=True", "measure how well the attention maps lie on their keypoints (.pt only)"),
+        ("cam_limit=100", "images whose attention maps are measured at most"),
+        (
+            "att_layers=auto att_radius=0.1",
+            "backbone layers of the maps; disc around a keypoint, share of the person size",
+        ),
+        ("plots=True", "draw keypoints.png, postures.png and worst.jpg; all draws the engine's plots too"),
         ("imgsz= batch= device= ...", "any setting of the engine's validation"),
         _PROJECT,
     ],
@@ -36,6 +61,42 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("model=", "a .pt checkpoint (required)"),
         ("format=onnx", "onnx, engine (TensorRT), openvino, torchscript, ncnn, ..."),
         ("imgsz= quantize= dynamic= opset= ...", "any setting of the engine's export"),
+    ],
+    "compare": [
+        ("a.pt b.onnx peer.tflite ...", "the models; the others are held against the first (required)"),
+        ("data=", "data YAML (required)"),
+        ("split=val", "part to evaluate: val, test or train"),
+        ("keypoints=all", "common counts only the keypoints that every model has"),
+        ("box_factor=", "how much the labelled box is enlarged for peers that need one; each knows its own"),
+        ("rounds=10", "turns of each model in the latency measurement, 0 for none"),
+        ("mixture= names= oks_area= bootstrap= skip_bad=", "as for `dpose val`"),
+        ("imgsz= batch= device= ...", "settings of the engine's validation"),
+        _PROJECT,
+    ],
+    "ablate": [
+        ("data=", "data YAML (required)"),
+        ("arms=baseline,balance,attention,both", "all of them, or some; the first is the reference"),
+        *_STUDY,
+    ],
+    "sweep": [
+        ("data=", "data YAML (required)"),
+        (
+            "clusters=8,16,auto balance=0,1 ...",
+            "any training setting with several values; several settings make a grid",
+        ),
+        ("att_layers=[[4,6],[6]]", "values that are lists stand in a list"),
+        ("baseline=False", "True adds an arm without balance and attention, and compares with it"),
+        *_STUDY,
+    ],
+    "bench": [
+        ("train", "what to measure: training steps, plain and with each part (required)"),
+        ("data=", "data YAML (required)"),
+        ("model= imgsz= batch= device= ...", "any setting of the training"),
+        ("arms=plain,balance,attention,both", "all of them, or some; the first is what the others are compared with"),
+        ("steps=40", "training steps of an arm's turn"),
+        ("rounds=5", "turns of every arm"),
+        ("threads=", "CPU threads of a process; all cores unless given"),
+        _PROJECT,
     ],
     "clusters": [
         ("data=", "data YAML (required)"),

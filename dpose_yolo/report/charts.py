@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def share_chart(axes: Axes, natural: Sequence[float], balanced: Sequence[float])
         frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.02),
         borderpad=0, borderaxespad=0,
     )  # fmt: skip
-    _plain(axes)
+    plain_axes(axes)
 
 
 def bic_chart(axes: Axes, curve: Mapping[int, float]) -> None:
@@ -47,14 +47,15 @@ def bic_chart(axes: Axes, curve: Mapping[int, float]) -> None:
         color=VERMILLION,
     )
     axes.set(xlabel="clusters tried (least BIC is best)", ylabel="BIC / 1000")
-    _plain(axes)
+    plain_axes(axes)
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """The look that the charts share: two thin spines and a faint grid along `grid`."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(labelsize=8, colors=INK, width=0.6)
     axes.xaxis.label.set_fontsize(8.5)
     axes.yaxis.label.set_fontsize(8.5)
-    axes.grid(axis="y", color="#e6e6e6", lw=0.6)
+    axes.grid(axis=grid, color="#e6e6e6", lw=0.6)
     axes.set_axisbelow(True)
