@@ -106,6 +106,7 @@ WRONG = [
     (["bench", "train"], "dpose bench needs data="),
     (["bench", "train", "data=x.yaml"], "no data file"),
     (["bench", "train", "data=x.yaml", "epochs=3"], "dpose bench does not take epochs"),
+    (["bench", "train", "data=x.yaml", "device=0,1"], "device=0,1 are several"),
     (["bench", "train", "data=x.yaml", "att=0"], "att=0 leaves nothing to measure"),
     (["bench", "train", "data=x.yaml", "arms=plain,all"], "arms has no 'all'"),
     (["bench", "train", "data=x.yaml", "arms=plain,plain"], "names one twice"),

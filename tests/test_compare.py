@@ -105,6 +105,11 @@ def test_figures_and_differences_are_those_of_the_models(part, halves, tmp_path)
     assert result["mixture"] == "two made-up clusters" and result["keypoints"] == part.truth.names
 
 
+def test_a_model_name_with_dollar_signs_is_drawn(part, halves, tmp_path):
+    result = compare([Marksman(tmp_path / "$\\odd$.onnx")], part, rounds=0, bootstrap=0).result
+    comparison_figure(result).savefig(tmp_path / "c.png")
+
+
 def test_table_says_what_it_shows(part, halves, tmp_path):
     models = [Marksman(tmp_path / "a.pt", 0.02, slice(None)), Marksman(tmp_path / "b.pt")]
     models[1].factor = 1.1

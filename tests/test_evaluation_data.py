@@ -15,7 +15,7 @@ from stick_figures import NAMES, build_dataset
 from ultralytics import YOLO
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.evaluation.data import load_part, oks_sigmas
+from dpose_yolo.evaluation.data import index_files, load_part, oks_sigmas
 from dpose_yolo.evaluation.postures import cluster_groups, name_groups
 from dpose_yolo.evaluation.predict import evaluate_engine_model
 from dpose_yolo.posture.mixture import PostureMixture
@@ -101,6 +101,12 @@ def test_a_wrong_index_nobody_asked_for_is_passed_over(tmp_path):
     data = build_dataset(tmp_path, train=4, val=2, test=2)
     (tmp_path / "index.csv").write_text("file,name\nother.png,x\n")
     assert load_part(data, "test").names is None
+
+
+def test_images_in_a_folder_of_the_root_have_an_index_to_look_for():
+    assert index_files("cards/data.yaml", {"test": "/test"}, "test") == [
+        Path("/test/index.csv"), Path("/index.csv"), Path("cards/index.csv"),
+    ]  # fmt: skip
 
 
 def test_the_split_column_tells_files_of_one_name_apart(tmp_path):

@@ -96,9 +96,11 @@ def test_sweep_of_a_grid_with_engine_settings_and_lists():
     assert (base["balance"], base["att"], plan.reference) == (0, 0, "baseline")
 
 
-@pytest.mark.parametrize("wanted", ["balance-0.5", "balance=0.5", "0.5"])
+@pytest.mark.parametrize("wanted", ["balance-0.5", "balance=0.5", "0.5", 0.50])
 def test_reference_by_name_label_or_value(wanted):
     assert sweep_plan({"data": "x.yaml", "balance": [0, 0.5, 1], "reference": wanted}).reference == "balance-0.5"
+    # `reference=1.0` is a number by the time it comes here, and the arm is called balance-1
+    assert sweep_plan({"data": "x.yaml", "balance": [0, 1], "reference": 1.0}).reference == "balance-1"
 
 
 def test_values():
@@ -136,6 +138,10 @@ WRONG = [
     (["ablate", "data=x.yaml", "clusters=8,16"], "clusters='8,16' is not allowed"),
     (["ablate", "data=x.yaml", "epoch=3"], "unknown setting 'epoch'"),
     (["ablate", "data=missing.yaml"], "no data file"),
+    (["ablate", "data=x.yaml", "time=0.1"], "does not take time: it would give every arm another number of epochs"),
+    (["ablate", "data=x.yaml", "arms=both,both"], "arms=both,both names one twice"),
+    (["ablate", "report=1", "project=missing"], "report=1 must be True or False"),
+    (["sweep", "data=x.yaml", "clusters=8,8"], "needs a setting with several values"),
     (["ablate", "report=True", "project=missing"], "no study in"),
     (["sweep", "data=x.yaml"], "needs a setting with several values"),
     (["sweep", "data=x.yaml", "balance=0.5,2"], "balance=2 is not allowed"),
@@ -292,6 +298,50 @@ def test_after_a_break_only_the_rest_is_run(tmp_path, capsys):
     assert content and content["seeds"] == [0, 1, 2] and len(content["arms"]) == 4
     with pytest.raises(DPoseError, match=r"baseline-s0 was trained with epochs=3, now 4: give the study another name="):
         run_study(ablation(seeds=3, epochs=4), tmp_path / "s", slots(), goes_on, check=False)
+
+
+ONCE = {"epochs": 3, "seeds": [0]}
+GROWN = [
+    (
+        {**ONCE, "arms": "baseline"},
+        {**ONCE, "arms": "both", "epochs": 4},
+        "baseline-s0 was trained with epochs=3, now 4",
+    ),
+    ({**ONCE, "arms": "both"}, {**ONCE, "seeds": [1], "lr0": 0.1}, "both-s0 was trained with no lr0, now 0.1"),
+    ({**ONCE, "arms": "both"}, {**ONCE, "arms": "baseline,balance", "att": 5}, None),  # no arm with attention is new
+    ({**ONCE, "arms": "both"}, {**ONCE, "arms": "attention", "att": 5}, "both-s0 was trained with att=1, now 5"),
+    ({**ONCE, "clusters": [4, 8], "baseline": True}, {**ONCE, "clusters": [12, 16]}, None),
+    ({**ONCE, "clusters": [4, 8]}, {**ONCE, "clusters": [12, 16], "data": "y.yaml"}, "y.yaml"),
+    ({**ONCE, "clusters": [4, 8]}, {**ONCE, "clusters": [12, 16], "workers": 0}, None),
+]
+
+
+@pytest.mark.parametrize(("first", "then", "line"), GROWN, ids=range(len(GROWN)))
+def test_a_study_does_not_grow_by_what_was_trained_otherwise(first, then, line, tmp_path):
+    def start(job: Job, slot: Slot) -> FakeProcess:
+        return FakeProcess(job)
+
+    make = sweep_plan if "clusters" in first else ablate_plan
+    assert run_study(make({"data": "x.yaml", **first}), tmp_path, slots(), start, check=False) == 0
+    before = (tmp_path / "study.json").read_text()
+    grown = make({"data": "x.yaml", **then})
+    if line is None:
+        assert run_study(grown, tmp_path, slots(), start, check=False) == 0
+        return
+    with pytest.raises(DPoseError, match="would stand in the same table") as error:
+        run_study(grown, tmp_path, slots(), start, check=False)
+    assert line in str(error.value) and (tmp_path / "study.json").read_text() == before
+
+
+def test_going_on_takes_what_concerns_the_machine_from_now(tmp_path, monkeypatch):
+    from dpose_yolo.commands import train as command
+    from dpose_yolo.study import arm
+
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(arm, "trained_epochs", lambda path: 1)
+    monkeypatch.setattr(command, "main", given.append)
+    arm.train(tmp_path, {"train": {"data": "x.yaml", "epochs": 3, "workers": 0, "cache": False, "lr0": 0.1}})
+    assert (given[0]["workers"], given[0]["cache"]) == (0, False) and not {"device", "lr0"} & set(given[0])
 
 
 def test_another_evaluation_repeats_the_evaluation_only(tmp_path):
@@ -457,6 +507,14 @@ def test_sweep_draws_a_curve(tmp_path):
     assert files["curve.png"].stat().st_size > 10_000 and files["study.png"].stat().st_size > 10_000
     table = pd.read_csv(files["table.csv"])
     assert list(table["clusters"].fillna("")) == ["", "4", "8", "12", "auto"]
+
+
+def test_a_baseline_is_no_point_of_the_curve(tmp_path):
+    """It has no attention either: beside the arm balance=0, which has, it would be a second point at 0."""
+    plan = sweep_plan({"data": "x.yaml", "balance": [0, 0.5, 1], "seeds": 1, "baseline": True})
+    assert run_study(plan, tmp_path, slots(), lambda job, slot: FakeProcess(job), check=False) == 0
+    summary = collect(tmp_path).summary.set_index("arm")
+    assert pd.isna(summary.loc["baseline", "balance"]) and summary.loc["balance-0", "balance"] == 0
 
 
 # The real thing

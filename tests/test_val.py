@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from dpose_yolo.cli import run
 from dpose_yolo.commands.val import own_settings, save_plots
 from dpose_yolo.engine.explain import KeypointCams, explain
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.evaluation import evaluate as evaluating
 from dpose_yolo.evaluation.attention import _measured, attention_quality
 from dpose_yolo.evaluation.data import EvaluationPart, load_part
 from dpose_yolo.evaluation.evaluate import evaluate, jsonable, measure
@@ -236,6 +238,17 @@ def test_the_sheet_has_a_tile_a_person(part, tmp_path):
         save_worst_sheet(part.truth, perfect(part), np.full(16, np.nan), where, tmp_path / "x.jpg")
 
 
+def test_names_are_drawn_as_they_are_written(part, tmp_path):
+    """Dollar signs in file and posture names are no formulas, which matplotlib would fail to read."""
+    odd = "$\\odd$"
+    oks, where = np.linspace(0, 1, 16), assign_by_box(part.truth, perfect(part))
+    save_worst_sheet(part.truth, perfect(part), oks, where, tmp_path / "w.jpg", names=[odd] * 16)
+    rows = [{"name": odd, "third": "head", "train_share": 0.5, "AP": 0.5, "low": 0.4, "high": 0.6}]
+    save_posture_chart({"names": pd.DataFrame(rows)}, tmp_path / "p.png")
+    table = measure(part, perfect(part), bootstrap=0).keypoints
+    save_keypoint_chart(table.assign(keypoint=[odd, *table["keypoint"][1:]]), tmp_path / "k.png")
+
+
 def test_charts_draw_what_there_is(part, tmp_path):
     table = measure(part, perfect(part), bootstrap=0).keypoints
     picture = cv2.imread(str(save_keypoint_chart(table, tmp_path / "k.png")))
@@ -263,6 +276,8 @@ WRONG = [
     (["mixture=train", "clusters=99"], "clusters=99 but only 48 poses"),
     (["split=dev"], "has no part 'dev': it has train, val, test"),
     (["att_radius=9"], "att_radius=9 is not allowed"),
+    (["seed=abc"], "seed=abc must be a whole number from 0"),
+    (["seed=-1"], "seed=-1 must be a whole number from 0"),
 ]
 
 
@@ -293,6 +308,26 @@ def test_val_of_a_tiny_model(data, checkpoint, tmp_path, capsys):
     assert {"keypoints.png", "postures.png", "worst.jpg", "matches.npz", "predictions.json"} <= found
     shown = capsys.readouterr().out
     assert "OKS area: 0.53 of the box" in shown and "the engine's own figures" in shown
+
+
+def test_the_seed_is_that_of_mixture_images_and_bootstrap(part, checkpoint, monkeypatch):
+    seeds = {}
+
+    def spy(name):
+        original = getattr(evaluating, name)
+
+        def called(*args, **kwargs):
+            seeds[name] = signature(original).bind(*args, **kwargs).arguments.get("seed")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(evaluating, name, called)
+
+    for name in ("cluster_groups", "attention_quality", "bootstrap_weights"):
+        spy(name)
+    settings = {"imgsz": 64, "device": "cpu", "verbose": False, "bootstrap": 5, "cam_limit": 2}
+    found = evaluate(checkpoint, part=part, postures={"clusters": 3}, seed=7, **settings)
+    assert seeds == {"cluster_groups": 7, "attention_quality": 7, "bootstrap_weights": 7}
+    assert found.metrics["bootstrap"]["seed"] == 7
 
 
 @pytest.fixture(scope="module")

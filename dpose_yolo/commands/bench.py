@@ -79,6 +79,9 @@ def _check(given: dict[str, Any], data: str) -> None:
     for name in ("balance", "att"):
         if given.get(name) == 0:
             raise DPoseError(f"{name}=0 leaves nothing to measure: dpose bench switches parts off itself")
+    device = given.get("device")
+    if isinstance(device, list | tuple) or "," in str(device):
+        raise DPoseError(f"device={device} are several: dpose bench takes turns in one process an arm; give one device")
     from dpose_yolo.engine.checks import require_data_file, require_model_file
     from dpose_yolo.engine.compat import require_engine
 

@@ -21,11 +21,20 @@ def absolute_project(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> Path:
-    """New folder `project/name` for the results of a command (numbered if it exists and exist_ok is not set)."""
+    """New folder `project/name` for the results of a command (numbered if it exists and exist_ok is not set).
+
+    Raises:
+        DPoseError: where no folder can be made.
+    """
     from ultralytics.utils.files import increment_path
 
     base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
-    return Path(increment_path(base, exist_ok=bool(settings.get("exist_ok")), mkdir=make))
+    try:
+        return Path(increment_path(base, exist_ok=bool(settings.get("exist_ok")), mkdir=make))
+    except OSError as error:
+        raise DPoseError(
+            f"no folder can be made at {base} ({error.strerror}): set project= to a place that can"
+        ) from error
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from dpose_yolo.commands.common import output_folder, refuse_foreign
@@ -38,8 +39,14 @@ def main(settings: dict[str, Any]) -> None:
     engine = {k: settings[k] for k in ENGINE if k in settings}
     contestants = [load_contestant(path, {"verbose": False, **engine}, factor) for path in paths]
     part = load_part(data, str(settings.get("split", "val")), **reading)
-    comparison = compare(contestants, part, keypoints=keypoints, rounds=rounds, **own)
+    # Made before the work, so that a place that cannot be written costs nothing; taken away again if the work fails.
     folder = output_folder(settings, "compare")
+    try:
+        comparison = compare(contestants, part, keypoints=keypoints, rounds=rounds, **own)
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     written = save_comparison(comparison, folder)
     print_comparison(comparison.result)
     print(f"\n{', '.join(written)} in {folder}")

@@ -123,7 +123,7 @@ def index_files(data_file: Any, data: dict[str, Any], split: str) -> list[Path]:
     first = Path(part[0] if isinstance(part, list) else part)
     beside = Path(str(data_file)).parent / "index.csv"
     return list(
-        dict.fromkeys([first / "index.csv", first.parent / "index.csv", first.parents[1] / "index.csv", beside])
+        dict.fromkeys([first / "index.csv", first.parent / "index.csv", first.parent.parent / "index.csv", beside])
     )
 
 

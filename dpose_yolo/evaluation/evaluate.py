@@ -105,15 +105,17 @@ def evaluate(
     Raises:
         DPoseError: for anything that cannot be used.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise DPoseError(f"seed={seed} must be a whole number from 0, below 2**32")
     yolo = engine_model(model)
     part = part or load_part(data, split, names=names, skip_bad=skip_bad)
-    clusters = clusters or _clusters(part, mixture, model, postures)
+    clusters = clusters or _clusters(part, mixture, model, postures, seed)
     detections, own = evaluate_engine_model(yolo, part=part, folder=folder, **engine)
     result = measure(part, detections, clusters, oks_area=oks_area, bootstrap=bootstrap, seed=seed)
     looked = None
     if attention and Path(str(model)).suffix == ".pt":
         looked = _attention(
-            str(model), part, int(own["imgsz"]), cam_limit, att_radius, att_layers, engine.get("device")
+            str(model), part, int(own["imgsz"]), cam_limit, att_radius, att_layers, engine.get("device"), seed
         )
     # The engine's box figures stood at the top before there were others, and stay there.
     result.metrics.update(model=str(model), engine=own, attention=looked, **{k: own[k] for k in ("box_AP", "box_AP50")})
@@ -200,11 +202,11 @@ def jsonable(value: Any) -> Any:
 
 
 def _clusters(
-    part: EvaluationPart, mixture: Any, model: Any, postures: Mapping[str, Any] | None
+    part: EvaluationPart, mixture: Any, model: Any, postures: Mapping[str, Any] | None, seed: int
 ) -> PostureGroups | None:
     """The division into clusters; `auto` goes on without where there can be none, as for a handful of images."""
     try:
-        return cluster_groups(part, mixture, model, postures)
+        return cluster_groups(part, mixture, model, postures, seed)
     except DPoseError as error:
         if mixture != "auto" or postures:
             raise
@@ -241,11 +243,18 @@ def _named(report: PostureReport, groups: PostureGroups) -> dict[str, Any]:
 
 
 def _attention(
-    model: str, part: EvaluationPart, imgsz: int, limit: int, radius: float, layers: str | list[int], device: Any
+    model: str,
+    part: EvaluationPart,
+    imgsz: int,
+    limit: int,
+    radius: float,
+    layers: str | list[int],
+    device: Any,
+    seed: int,
 ) -> dict[str, Any] | None:
     """Quality of the attention maps; None with a word where the model has none."""
     try:
-        found = attention_quality(model, part.truth, imgsz, limit, radius, layers, device)
+        found = attention_quality(model, part.truth, imgsz, limit, radius, layers, device, seed)
     except DPoseError as error:
         LOGGER.warning(f"attention maps are not measured: {error}")
         return None

@@ -215,6 +215,7 @@ def _name_points(figure: Figure, axes: Axes, x: np.ndarray, models: list[dict[st
             va="center_baseline",
             size=8,
             color=INK,
+            parse_math=False,
         )
 
 

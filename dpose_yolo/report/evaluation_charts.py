@@ -52,7 +52,7 @@ def save_keypoint_chart(table: pd.DataFrame, path: str | Path, title: str = "") 
         inside = value > 0.12
         place = {"x": value - 0.008, "ha": "right", "color": "white"} if inside else {"x": value + 0.02, "ha": "left"}
         axes.text(y=y, s=f"{value:.2f}", size=7.5, va="center_baseline", **{"color": INK, **place})
-    axes.set_yticks(at, [name.replace("_", " ") for name in rows["title"]])
+    axes.set_yticks(at, [name.replace("_", " ") for name in rows["title"]], parse_math=False)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(rows) - 0.4))
     plain_axes(axes, "x")
     axes.tick_params(axis="y", length=0)
@@ -149,7 +149,7 @@ def _name_points(axes: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
             continue  # too crowded: the CSV has it
         taken.append(box)
         text = axes.text(box[0] / PANEL[0], (py + up) / PANEL[1], word, size=7, color=INK, transform=axes.transAxes)
-        text.set(va="center", zorder=4, path_effects=[withStroke(linewidth=2.2, foreground="white")])
+        text.set(va="center", zorder=4, parse_math=False, path_effects=[withStroke(linewidth=2.2, foreground="white")])
 
 
 def _percent(value: float, _: int) -> str:

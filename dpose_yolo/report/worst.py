@@ -82,7 +82,9 @@ def save_worst_sheet(
         figure.text(left / page_w, line, score, size=9, weight="bold", color=INK, va="center")
         image = int(truth.image[person])
         word = (names[image] if names and names[image] else Path(truth.files[image]).name) or ""
-        figure.text((left + wide) / page_w, line, _short(word), size=8, color=FAINT, va="center", ha="right")
+        figure.text(
+            (left + wide) / page_w, line, _short(word), size=8, color=FAINT, va="center", ha="right", parse_math=False
+        )
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="jpg", facecolor="white", pil_kwargs={"quality": 88})
     return Path(path)

@@ -69,8 +69,8 @@ def train(folder: Path, record: dict[str, Any]) -> None:
     print(f"going on after epoch {epoch}", flush=True)
     # Its own record of where it lies may be of another machine, or of before the study was moved.
     again = {"resume": str(last), "save_dir": str(folder.resolve()), "data": settings["data"]}
-    if "device" in settings:
-        again["device"] = settings["device"]
+    # What concerns the machine may have been changed since, for want of memory for one.
+    again.update({k: settings[k] for k in ("device", "workers", "cache") if k in settings})
     command.main(again)
 
 

@@ -15,6 +15,7 @@ from dpose_yolo.study.state import (
     changed_setting,
     finished,
     locked,
+    other_recipe,
     prepare_run,
     run_folder,
     run_record,
@@ -97,6 +98,12 @@ def unfinished(plan: Plan, study: Path) -> dict[str, tuple[Path, dict[str, Any]]
                 )
             if not finished(folder, record):
                 todo[folder.name] = (folder, record)
+    other = other_recipe(study, plan)
+    if other:
+        raise DPoseError(
+            f"{other[0]} was trained with {other[1]}, and would stand in the same table: give the study another name=, "
+            "or remove that folder"
+        )
     return todo
 
 

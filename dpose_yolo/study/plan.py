@@ -40,6 +40,7 @@ DECIDED = {
     "resume": "a study goes on by itself when the same command is run again",
     "exist_ok": "a study goes on in its folder when the same command is run again",
     "save": "a study needs the checkpoints",
+    "time": "it would give every arm another number of epochs; set epochs",
     "mode": "a study trains and evaluates",
     "task": "a study is of pose models",
 }
@@ -100,6 +101,8 @@ def ablate_plan(settings: Mapping[str, Any]) -> Plan:
     for name in chosen:
         if name not in ABLATION:
             raise DPoseError(f"arms has no {name!r}: the arms are {', '.join(ABLATION)}")
+    if len(set(chosen)) < len(chosen):
+        raise DPoseError(f"arms={','.join(chosen)} names one twice")
     reference = str(given.pop("reference", chosen[0]))
     recipe = resolve({k: v for k, v in given.items() if k in specification()})
     for name in (*NO_BALANCE, *NO_ATTENTION):
@@ -120,11 +123,13 @@ def sweep_plan(settings: Mapping[str, Any]) -> Plan:
         DPoseError: for settings that cannot be used, and where nothing has several values.
     """
     given, seeds, evaluation = _common(settings, "sweep")
-    baseline = _flag(given.pop("baseline", False), "baseline")
+    baseline = flag(given.pop("baseline", False), "baseline")
     reference = given.pop("reference", None)
     several = {k: values_of(v) for k, v in given.items() if k not in NOT_SWEPT}
     given.update({k: v[0] for k, v in several.items() if len(v) == 1})
-    swept = {k: _distinct(k, v) for k, v in several.items() if len(v) > 1}
+    distinct = {k: _distinct(k, v) for k, v in several.items() if len(v) > 1}
+    given.update({k: v[0] for k, v in distinct.items() if len(v) == 1})
+    swept = {k: v for k, v in distinct.items() if len(v) > 1}
     if not swept:
         raise DPoseError("dpose sweep needs a setting with several values, e.g. clusters=8,16 or balance=0,0.5,1")
     arms = []
@@ -141,7 +146,7 @@ def sweep_plan(settings: Mapping[str, Any]) -> Plan:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
         raise DPoseError(f"two arms would have the same folder {twice}: give values that differ in letters or digits")
-    reference = _reference(arms, str(arms[0].name if reference is None else reference))
+    reference = _reference(arms, arms[0].name if reference is None else show(reference))
     return Plan("sweep", arms, seeds, reference, swept, evaluation)
 
 
@@ -219,7 +224,7 @@ def _common(settings: Mapping[str, Any], command: str) -> tuple[dict[str, Any], 
     evaluation["split"] = str(evaluation["split"] or evaluation_part(str(given["data"])))
     if evaluation["weights"] not in ("last", "best"):
         raise DPoseError(f"weights={evaluation['weights']} must be last or best: which checkpoint is evaluated")
-    evaluation["attention"] = _flag(evaluation["attention"], "attention")
+    evaluation["attention"] = flag(evaluation["attention"], "attention")
     if evaluation["names"]:
         evaluation["names"] = str(Path(str(evaluation["names"])).resolve())
     best = evaluation["weights"] == "best"
@@ -267,7 +272,12 @@ def _distinct(name: str, values: Iterable[Any]) -> list[Any]:
     return distinct
 
 
-def _flag(value: Any, name: str) -> bool:
+def flag(value: Any, name: str) -> bool:
+    """A setting that is True or False.
+
+    Raises:
+        DPoseError: for anything else.
+    """
     if not isinstance(value, bool):
         raise DPoseError(f"{name}={value} must be True or False")
     return value

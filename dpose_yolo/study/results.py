@@ -115,7 +115,10 @@ def summarise(runs: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
         own = runs[runs["arm"] == arm]
         if not len(own):
             continue
-        values = {k: _cell(about["values"].get(k)) for k in plan.get("swept", {})}
+        swept = plan.get("swept", {})
+        # A baseline arm is off by its own name; with balance swept it is no point at balance=0, where att is on.
+        named = {} if arm == "baseline" else about["values"]
+        values = {k: _cell(named.get(k)) for k in swept}
         row: dict[str, Any] = {"arm": arm, "label": about["label"], **values, "seeds": len(own)}
         for name in (*FIGURES, *NAMED, *OTHERS, "train_seconds"):
             row[name], row[f"{name}_std"] = own[name].mean(), own[name].std(ddof=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,40 @@ def changed_setting(folder: Path, record: dict[str, Any]) -> str | None:
     Settings that one side does not know (an older or newer version) do not count.
     """
     before = read_json(folder / "arm.json")
-    if before is None:
-        return None
-    old, new = before.get("train", {}), record["train"]
+    return None if before is None else _other_setting(before.get("train", {}), record["train"])
+
+
+def other_recipe(study: Path, plan: Plan) -> tuple[Path, str] | None:
+    """A training that the tables would show beside those of the plan, though it had other settings.
+
+    Other seeds of the same arm must have all settings alike; other arms, all but those that either is named for.
+
+    Returns:
+        Its folder and what is different, or None.
+    """
+    before = read_json(study / "study.json") or {}
+    for name, about in before.get("arms", {}).items():
+        # In the words of JSON, as the records are.
+        arms = [json.loads(json.dumps(vars(a), default=str)) for a in plan.arms]
+        compared = [(a, ("seed",)) for a in arms if a["name"] == name]
+        compared = compared or [(a, ("seed", *about["values"], *a["values"])) for a in arms]
+        for seed in before["seeds"]:
+            folder = run_folder(study, name, seed)
+            record = read_json(folder / "arm.json")
+            for arm, named in compared if record else ():
+                changed = _other_setting(record["train"], arm["settings"], named) if record else None
+                if changed:
+                    return folder, changed
+    return None
+
+
+def _other_setting(old: dict[str, Any], new: dict[str, Any], named: Iterable[str] = ()) -> str | None:
+    """The first setting that differs, in words; those of the machine and those `named` may."""
+    free = {*OF_THE_MACHINE, *named}
     for name in new:
-        if name in old and name not in OF_THE_MACHINE and old[name] != new[name]:
+        if name in old and name not in free and old[name] != new[name]:
             return f"{name}={show(old[name])}, now {show(new[name])}"
-    unknown = [n for n in (*old, *new) if (n in old) != (n in new) and n not in OF_THE_MACHINE]
+    unknown = [n for n in (*old, *new) if (n in old) != (n in new) and n not in free]
     engine = next((n for n in unknown if not _added_later(n)), None)
     if engine:
         return (
