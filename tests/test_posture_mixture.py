@@ -238,3 +238,11 @@ def test_bad_input_is_told_in_one_line():
 def test_bad_parameters_are_named(params):
     with pytest.raises(DPoseError, match=next(iter(params))):
         PostureMixture(**params).fit(planted(50)[0])
+
+
+def test_a_pose_without_anything_observed_is_assigned_to_no_cluster():
+    x, _ = planted(400)
+    mixture = PostureMixture(3, random_state=0).fit(x)
+    shown = x[:5].copy()
+    shown[2] = np.nan
+    assert mixture.assign(shown).tolist() == [*mixture.predict(x[:2]), -1, *mixture.predict(x[3:5])]

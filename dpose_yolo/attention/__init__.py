@@ -3,6 +3,7 @@
 from dpose_yolo.attention.cam import attention_map, keypoint_cam, score_gradients
 from dpose_yolo.attention.heatmap import keypoint_heatmap
 from dpose_yolo.attention.loss import attention_loss
+from dpose_yolo.attention.readout import readout_layer, readout_loss, readout_target
 from dpose_yolo.attention.targets import KeypointTarget, choose_keypoints
 
 __all__ = [
@@ -12,5 +13,8 @@ __all__ = [
     "choose_keypoints",
     "keypoint_cam",
     "keypoint_heatmap",
+    "readout_layer",
+    "readout_loss",
+    "readout_target",
     "score_gradients",
 ]

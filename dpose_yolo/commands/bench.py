@@ -10,6 +10,7 @@ from dpose_yolo.commands.common import output_folder
 from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import load_cfg, refuse_unknown, resolve, specification
+from dpose_yolo.study.plan import arm_names
 from dpose_yolo.study.runner import slots
 from dpose_yolo.study.turns import ALWAYS_ON, COST_ARMS, DEFAULT_ARMS, ENGINE_FIXED, cost_table, run_turns
 
@@ -27,7 +28,7 @@ def main(settings: dict[str, Any]) -> None:
     data = str(Path(str(require(settings, "data", "bench"))).resolve())
     steps, rounds = whole(settings, "steps", 40), whole(settings, "rounds", 5)
     threads = whole(settings, "threads", slots()[0].threads)
-    chosen = arm_names(settings.get("arms", list(DEFAULT_ARMS)))
+    chosen = arm_names(settings.get("arms", list(DEFAULT_ARMS)), COST_ARMS)
     cfg = settings.get("cfg")
     given = {**(load_cfg(cfg) if cfg else {}), **{k: v for k, v in settings.items() if k not in OWN}}
     given = {k: v for k, v in given.items() if k not in FIXED or k in settings}
@@ -54,21 +55,6 @@ def main(settings: dict[str, Any]) -> None:
     files = save_costs(rows, table, conditions, folder)
     print_costs(rows, conditions)
     print(f"\n{', '.join(f.name for f in files)} in {folder}")
-
-
-def arm_names(chosen: Any) -> list[str]:
-    """Arms of the benchmark, as a list or as text with commas.
-
-    Raises:
-        DPoseError: for one that is none.
-    """
-    names = chosen if isinstance(chosen, list) else [c.strip() for c in str(chosen).split(",")]
-    for name in names:
-        if name not in COST_ARMS:
-            raise DPoseError(f"arms has no {name!r}: the arms are {', '.join(COST_ARMS)}")
-    if len(set(names)) < len(names):
-        raise DPoseError(f"arms={','.join(names)} names one twice")
-    return names
 
 
 def _check(given: dict[str, Any], data: str) -> None:

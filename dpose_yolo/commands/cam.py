@@ -23,9 +23,8 @@ def main(settings: dict[str, Any]) -> None:
     from dpose_yolo.engine.compat import require_engine
 
     require_engine()
-    import cv2
-
     from dpose_yolo.engine.explain import explain, load_pose_model, model_keypoint_names
+    from dpose_yolo.images import read_image
     from dpose_yolo.report.overlays import save_overlays
 
     model = load_pose_model(str(path))
@@ -35,9 +34,7 @@ def main(settings: dict[str, Any]) -> None:
     names = overlay_names(images)
     folder = None
     for file, name in zip(images, names, strict=True):
-        image = cv2.imread(str(file))
-        if image is None:
-            raise DPoseError(f"{file} cannot be read as an image: mend or remove it")
+        image = read_image(file)
         found = explain(model, image, keypoints, imgsz, layers, target == "logit")
         folder = folder or output_folder(settings, "cam")
         save_overlays(

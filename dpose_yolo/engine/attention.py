@@ -30,6 +30,7 @@ from dpose_yolo.engine.graph import (
     run_layers,
     split_keypoints,
 )
+from dpose_yolo.engine.persons import persons_of
 
 
 def uniform_draws(files: Sequence[str], seed: int, step: int) -> np.ndarray:
@@ -142,19 +143,8 @@ class AttentionTerm:
 
     def choose(self, batch: dict[str, Any], assignment: Assignment, step: int) -> KeypointTarget:
         """Draw a keypoint of an assigned person for each image of the batch."""
-        height, width = batch["img"].shape[2:]
         device = assignment.person.device
-        index = batch["batch_idx"].view(-1).long().to(device)
-        count = torch.bincount(index, minlength=len(batch["img"]))
-        slot = torch.arange(len(index), device=device) - (count.cumsum(0) - count)[index]
-        persons = int(count.max()) if len(index) else 0
-        scale = torch.tensor([width, height], device=device, dtype=torch.float32)
-        labels = batch["keypoints"].to(device).float()
-        keypoints = labels.new_zeros(len(count), persons, *labels.shape[1:])
-        keypoints[index, slot] = torch.cat([labels[..., :2] * scale, labels[..., 2:]], -1)
-        centre, size = (batch["bboxes"].to(device).float() * scale.repeat(2)).split(2, -1)
-        boxes = labels.new_zeros(len(count), persons, 4)
-        boxes[index, slot] = torch.cat([centre - size / 2, centre + size / 2], -1)
+        keypoints, boxes = persons_of(batch, device)
         draw = torch.from_numpy(uniform_draws(batch["im_file"], self.seed, step)).to(device)
         assigned = torch.where(assignment.foreground, assignment.person, -1)
         return choose_keypoints(keypoints, assigned, assignment.score, boxes, draw, self.visible)

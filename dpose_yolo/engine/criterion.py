@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from ultralytics.utils.loss import BboxLoss, KeypointLoss
 from ultralytics.utils.metrics import bbox_iou
+from ultralytics.utils.tal import PoseTaskAlignedAssigner, TaskAlignedAssigner, make_anchors
 
 from dpose_yolo.engine.attention import Assignment, AttentionTerm
+from dpose_yolo.engine.readout import ReadoutTerm
 from dpose_yolo.losses import far_keypoint_loss
 
 
@@ -78,6 +80,56 @@ def use_far_loss(criterion: Any, weight: float) -> None:
         part.keypoint_loss = FarKeypointLoss(part.keypoint_loss.sigmas, weight).to(part.device)
 
 
+class PoseScoredAssigner(PoseTaskAlignedAssigner):
+    """The engine's assigner with a part of the keypoints' OKS in place of the box IoU, at every scale.
+
+    Prediction cells are chosen by it, and the class score is trained towards it: the score then ranks detections by how
+    good their pose is. The engine does the same, with OKS alone, for YOLO26.
+    """
+
+    level_range = (0.0, float("inf"))  # the IoU part knows scales
+
+    def __init__(self, sigmas: torch.Tensor, share: float, like: Any):
+        """`share` is the setting `pose_score`, `like` the assigner to replace."""
+        names = ("topk", "topk2", "num_classes", "alpha", "beta", "stride")
+        super().__init__(sigmas, **{k: getattr(like, k) for k in names})
+        self.share = share
+
+    def pair_overlaps(self, indices: Any, gt_bboxes: Any, pd_bboxes: Any, pd_kpts: Any, gt_kpts: Any) -> torch.Tensor:
+        """Overlap of each candidate pair; arguments are the engine's."""
+        iou = TaskAlignedAssigner.pair_overlaps(self, indices, gt_bboxes, pd_bboxes)
+        oks = super().pair_overlaps(indices, gt_bboxes, pd_bboxes, pd_kpts, gt_kpts)
+        return iou.lerp(oks, self.share)
+
+
+class PoseScored:
+    """Stands where the engine's criterion assigns, and hands the poses to the assigner."""
+
+    def __init__(self, criterion: Any):
+        """Keep the criterion."""
+        self.criterion = criterion
+
+    def __call__(self, preds: dict[str, torch.Tensor], batch: dict[str, Any]) -> tuple:
+        """Assign with poses; arguments and result are the engine's."""
+        c = self.criterion
+        anchors, strides = make_anchors(preds["feats"], c.stride, 0.5)
+        raw = preds["kpts"].detach().permute(0, 2, 1).contiguous()
+        size = torch.tensor(preds["feats"][0].shape[2:], device=raw.device, dtype=raw.dtype) * c.stride[0]
+        points = c.kpts_decode(anchors, raw.view(raw.shape[0], -1, *c.kpt_shape))[..., :2] * strides[:, None]
+        labels = c._batch_keypoints(batch, raw.shape[0], size)
+        poses = {"pd_kpts": points, "gt_kpts": labels, "anc_strides": strides.view(-1)}
+        return type(c).get_assigned_targets_and_loss(c, preds, batch, **poses)
+
+
+def use_pose_score(criterion: Any, share: float) -> None:
+    """Let the poses decide on assignment and class score by `share`, in place; YOLO26's criterion does so already."""
+    for part in pose_criteria(criterion):
+        if isinstance(part.assigner, PoseTaskAlignedAssigner):
+            continue
+        part.assigner = PoseScoredAssigner(part.keypoint_loss.sigmas, share, part.assigner)
+        part.get_assigned_targets_and_loss = PoseScored(part)
+
+
 class AssignmentRecorder:
     """Keeps what the engine's assigner decided last, so that the criterion is composed with and not copied."""
 
@@ -121,7 +173,7 @@ class DPoseCriterion:
     def __init__(
         self,
         base: Any,
-        term: AttentionTerm,
+        term: AttentionTerm | ReadoutTerm,
         weight: float,
         interval: int = 1,
         first_step: int = 0,

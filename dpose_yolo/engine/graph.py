@@ -104,10 +104,9 @@ def batch_norm(layers: Iterable[EngineModel], frozen: bool) -> Iterator[None]:
                 counter.copy_(count)
 
 
-def backbone_strides(model: EngineModel) -> dict[int, int]:
-    """Stride of every backbone layer with a map output, by layer index."""
+def map_shapes(model: EngineModel, length: int) -> dict[int, tuple[int, int]]:
+    """Channels and stride of every layer with a map output among the first `length`, by layer index."""
     size = 256
-    length = len(model.yaml["backbone"])
     weight = next(model.parameters())
     image = torch.zeros(1, model.yaml.get("channels", 3), size, size, device=weight.device, dtype=weight.dtype)
     modes = [(m, m.training) for m in model.modules()]  # frozen layers have modes of their own
@@ -118,11 +117,23 @@ def backbone_strides(model: EngineModel) -> dict[int, int]:
     finally:
         for m, training in modes:
             m.training = training
-    return {i: size // y.shape[2] for i, y in outputs.items() if isinstance(y, torch.Tensor) and y.ndim == 4}
+    maps = {i: y for i, y in outputs.items() if isinstance(y, torch.Tensor) and y.ndim == 4}
+    return {i: (y.shape[1], size // y.shape[2]) for i, y in maps.items()}
+
+
+def backbone_strides(model: EngineModel) -> dict[int, int]:
+    """Stride of every backbone layer with a map output, by layer index."""
+    return {i: stride for i, (_, stride) in map_shapes(model, len(model.yaml["backbone"])).items()}
+
+
+def _require_pose_head(model: EngineModel) -> None:
+    head = model.model[-1]
+    if not isinstance(head, Pose):
+        raise DPoseError(f"the model ends in {type(head).__name__}, not in a pose head: use a -pose model")
 
 
 def attention_layers(model: EngineModel, wanted: str | list[int]) -> list[int]:
-    """Resolve the setting `att_layers`.
+    """Resolve the setting `att_layers` for maps by Grad-CAM.
 
     Args:
         model: engine pose model.
@@ -132,21 +143,45 @@ def attention_layers(model: EngineModel, wanted: str | list[int]) -> list[int]:
     Raises:
         DPoseError: for a layer outside the backbone, or a model without a keypoint confidence.
     """
+    _require_pose_head(model)
     head = model.model[-1]
-    if not isinstance(head, Pose):
-        raise DPoseError(f"the model ends in {type(head).__name__}, not in a pose head: use a -pose model")
     if head.kpt_shape[1] != 3:
         raise DPoseError(
-            "keypoint attention needs a keypoint confidence, but kpt_shape has no visibility "
-            f"({list(head.kpt_shape)}): label visibility (kpt_shape: [{head.kpt_shape[0]}, 3]) or set att=0"
+            "keypoint attention by gradcam needs a keypoint confidence, but kpt_shape has no visibility "
+            f"({list(head.kpt_shape)}): label visibility (kpt_shape: [{head.kpt_shape[0]}, 3]), or set att_map=readout "
+            "or att=0"
         )
     strides = backbone_strides(model)
     if isinstance(wanted, str):
         return [max((i for i, s in strides.items() if s == 16), default=max(strides))]
+    return _known_layers(wanted, strides, "a backbone layer")
+
+
+def readout_layers(model: EngineModel, wanted: str | list[int]) -> dict[int, tuple[int, int]]:
+    """Resolve the setting `att_layers` for maps by readout: channels and stride by layer.
+
+    Args:
+        model: engine pose model.
+        wanted: `auto` for the finest input of the head, which backbone and neck both shape, or layer numbers.
+
+    Raises:
+        DPoseError: for a layer that is not there or gives no map.
+    """
+    _require_pose_head(model)
+    shapes = map_shapes(model, len(model.model) - 1)
+    if isinstance(wanted, str):
+        chosen = [min(_sources(model.model[-1]), key=lambda i: shapes[i][1])]
+    else:
+        chosen = _known_layers(wanted, {i: s for i, (_, s) in shapes.items()}, "a layer with a map")
+    return {i: shapes[i] for i in chosen}
+
+
+def _known_layers(wanted: list[int], strides: dict[int, int], what: str) -> list[int]:
+    """The wanted layers in order, all of them known."""
     for layer in wanted:
         if layer not in strides:
             raise DPoseError(
-                f"att_layers={layer} is not a backbone layer of this model: choose from "
+                f"att_layers={layer} is not {what} of this model: choose from "
                 f"{', '.join(f'{i} (stride {s})' for i, s in strides.items())}"
             )
     return sorted(set(wanted))

@@ -24,9 +24,10 @@ from dpose_yolo import settings as dpose_settings  # noqa: E402
 from dpose_yolo.engine import checks  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
-from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss  # noqa: E402
-from dpose_yolo.engine.graph import EngineModel, attention_layers  # noqa: E402
+from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
+from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
+from dpose_yolo.engine.readout import ReadoutTerm, add_readout, strip_readout  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
 
 keep_offline()
@@ -183,7 +184,10 @@ class DPoseTrainer(PoseTrainer):
     def get_model(self, cfg: Any = None, weights: EngineModel = None, verbose: bool = True) -> EngineModel:
         """The engine's; a model that is not a pose model gets a clear line."""
         with checks.engine_errors(f"model={self.args.model} cannot be used as a pose model"):
-            return super().get_model(cfg, weights, verbose)
+            model = super().get_model(cfg, weights, verbose)
+            if self.dpose["att"] > 0 and self.dpose["att_map"] == "readout":
+                add_readout(model, self.dpose, weights)
+            return model
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The engine's; an unknown optimizer gets a clear line."""
@@ -194,7 +198,7 @@ class DPoseTrainer(PoseTrainer):
         """The engine's, then the DPOSE criteria on the live model and on its moving average."""
         super()._setup_train()
         if self.args.channels_last and self.device.type == "cpu":
-            # The engine keeps this to CUDA; on a CPU with oneDNN it pays too (docs/benchmarks.md). The live model only:
+            # The engine keeps this to CUDA; on a CPU with oneDNN it can pay too. The live model only:
             # its average, which is validated, fused and saved, keeps the engine's layout.
             unwrap_model(self.model).to(memory_format=torch.channels_last)
         self._attach()
@@ -224,29 +228,42 @@ class DPoseTrainer(PoseTrainer):
         for model, live in ((unwrap_model(self.model), True), (self.ema.ema, False)):
             # A plain dict: the checkpoint stays loadable where this package is not installed.
             model.dpose = dict(self.dpose)
-            if self.dpose["box_loss"] == "ciou" and self.dpose["att"] == 0 and self.dpose["kpt_far"] == 0:
+            if not self._changes_criterion():
                 continue
             criterion = getattr(model, "criterion", None) or model.init_criterion()
             if self.dpose["box_loss"] == "diou":
                 use_diou(criterion)
             if self.dpose["kpt_far"] > 0:
                 use_far_loss(criterion, self.dpose["kpt_far"])
+            if self.dpose["pose_score"] > 0:
+                use_pose_score(criterion, self.dpose["pose_score"])
             if self.dpose["att"] > 0:
+                term: AttentionTerm | ReadoutTerm
+                if self.dpose["att_map"] == "readout":
+                    term = ReadoutTerm(model, self.dpose, live)
+                else:
+                    term = AttentionTerm(model, self.dpose, self.args.seed, self._visible, live)
                 if live:
-                    self._refuse_frozen(model)
-                term = AttentionTerm(model, self.dpose, self.args.seed, self._visible, live)
+                    self._refuse_frozen(model, term.layers[-1])
                 criterion = DPoseCriterion(criterion, term, self.dpose["att"], self.dpose["att_interval"])
                 if live and RANK in {-1, 0}:
-                    LOGGER.info(f"Attention: backbone layers {term.layers}, order {self.dpose['att_order']}")
+                    how = self.dpose["att_map"]
+                    how += f", order {self.dpose['att_order']}" if how == "gradcam" else ""
+                    LOGGER.info(f"Attention: layers {term.layers}, maps by {how}")
             model.criterion = criterion
 
-    def _refuse_frozen(self, model: EngineModel) -> None:
-        """First-order attention changes the layers up to the map, and those alone: they must not all be frozen."""
-        last = attention_layers(model, self.dpose["att_layers"])[-1]
-        if self.dpose["att_order"] == 1 and not any(p.requires_grad for p in model.model[: last + 1].parameters()):
+    def _changes_criterion(self) -> bool:
+        """Whether any setting asks for other losses than the engine's."""
+        weights = ("att", "kpt_far", "pose_score")
+        return self.dpose["box_loss"] != "ciou" or any(self.dpose[name] > 0 for name in weights)
+
+    def _refuse_frozen(self, model: EngineModel, last: int) -> None:
+        """The layers up to the map are what the term changes, and all it changes in the first order."""
+        second = self.dpose["att_map"] == "gradcam" and self.dpose["att_order"] == 2
+        if not second and not any(p.requires_grad for p in model.model[: last + 1].parameters()):
             raise DPoseError(
                 f"freeze={self.args.freeze} freezes all layers up to {last}, which the attention term would train: "
-                "freeze fewer, or set att=0, or att_order=2, which trains the layers after them"
+                "freeze fewer, or set att=0, or att_map=gradcam att_order=2, which trains the layers after them"
             )
 
     def _detach(self) -> bool:
@@ -264,6 +281,13 @@ class DPoseTrainer(PoseTrainer):
         for criterion, live in zip(self._criteria(), (True, False), strict=False):
             criterion.step, criterion.first_step = self.epoch * steps, first
             criterion.validate = not live and self.dpose["att_val"] and (self.epoch + 1) * steps > first
+
+    def final_eval(self) -> None:
+        """The engine's, on checkpoints without the readout of the attention term."""
+        if RANK in {-1, 0}:  # the engine lets the other ranks wait for this one here
+            for checkpoint in (self.last, self.best):
+                strip_readout(checkpoint)
+        super().final_eval()
 
     def _setup_scheduler(self) -> None:
         """The engine's schedule, or the paper's single drop (section 4.2) if `lr_drop` is set."""

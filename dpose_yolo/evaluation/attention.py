@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 
 from dpose_yolo.engine.explain import KeypointCams, keypoint_cams, load_pose_model
 from dpose_yolo.engine.graph import attention_layers
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 from dpose_yolo.metrics.samples import Truth
 
 BATCH_PIXELS = 16 * 256**2  # input pixels that share a backward pass, so that large inputs do not fill the memory
@@ -81,20 +80,13 @@ def attention_quality(
     batch = max(1, BATCH_PIXELS // imgsz**2)
     for start in range(0, len(images), batch):
         chunk = images[start : start + batch]
-        pictures = [_read(truth.files[i]) for i in chunk]
+        pictures = [read_image(truth.files[i]) for i in chunk]
         found = keypoint_cams(network, pictures, keypoints, imgsz, chosen)
         for i, cams in zip(chunk, found, strict=True):
             person = _nearest_person(truth, int(i), cams.points)
             rows += _measured(cams, truth.keypoints[person], truth.box_areas()[person] ** 0.5, radius)
     table = pd.DataFrame(rows, columns=["k", "energy", "pointing", "chance"])
     return AttentionQuality(_by_keypoint(table, truth.names), len(images), chosen)
-
-
-def _read(file: str) -> np.ndarray:
-    image = cv2.imread(file, cv2.IMREAD_COLOR)
-    if image is None:
-        raise DPoseError(f"{file} cannot be read as an image: mend or remove it")
-    return image
 
 
 def _nearest_person(truth: Truth, image: int, points: np.ndarray) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dpose_yolo.engine.postures import PoseTable, keypoint_names, pose_table, posture_mixture
+from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import EvaluationPart, image_names
 from dpose_yolo.metrics.postures import largest_person_groups
@@ -85,10 +85,12 @@ def cluster_groups(
         counts = found.weights_ * found.n_fit_
         told += " (training part not at hand: its counts are the mixing weights)"
     else:
-        cluster = _clusters(found, table)
+        cluster = found.assign(table.features())
         counts = np.bincount(cluster[cluster >= 0], minlength=len(found.weights_))
     own = replace(part.table, scale=scale)
-    return PostureGroups(_largest(part, _clusters(found, own)), counts.round().astype(np.int64), told, None, found)
+    return PostureGroups(
+        _largest(part, found.assign(own.features())), counts.round().astype(np.int64), told, None, found
+    )
 
 
 def name_groups(part: EvaluationPart) -> PostureGroups | None:
@@ -153,13 +155,6 @@ def _scale(path: Path, settings: Mapping[str, Any] | None) -> str:
         return str(spec.check(run["posture_scale"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, DPoseError):
         return str(spec.default)
-
-
-def _clusters(mixture: PostureMixture, table: PoseTable) -> np.ndarray:
-    """(P,) likeliest cluster of each person, -1 without a labelled keypoint that the mixture uses."""
-    features = table.features()
-    seen = ~np.isnan(features[:, mixture.used_]).all(1)
-    return np.where(seen, mixture.predict(features), -1)
 
 
 def _largest(part: EvaluationPart, of_person: Sequence[int] | np.ndarray) -> np.ndarray:

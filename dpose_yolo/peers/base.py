@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
@@ -24,7 +25,7 @@ class Network(Protocol):
         ...
 
 
-class Peer:
+class Peer(ABC):
     """A pose model of one person in a given box.
 
     Attributes:
@@ -44,9 +45,9 @@ class Peer:
         self.factor = factor or self.factor
 
     @staticmethod
+    @abstractmethod
     def fits(network: Network) -> bool:
         """Whether a file has this model's inputs and outputs."""
-        raise NotImplementedError
 
     def predict(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         """Keypoints of the person in a box.
@@ -64,10 +65,11 @@ class Peer:
         points[:, :2] = crop.back(points[:, :2])
         return points
 
+    @abstractmethod
     def prepare(self, crop: np.ndarray) -> np.ndarray:
         """Network input of an (h, w, 3) BGR uint8 crop."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, outputs: dict[str, np.ndarray], box: np.ndarray) -> np.ndarray:
         """(K, 3) x, y in crop pixels and confidence, from the network's outputs.
 
@@ -75,7 +77,6 @@ class Peer:
             outputs: arrays by name.
             box: (2, 2) upper left and lower right corner of the given box in crop pixels.
         """
-        raise NotImplementedError
 
 
 def rgb(crop: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import EvaluationPart
 from dpose_yolo.evaluation.predict import evaluate_engine_model
+from dpose_yolo.images import read_image
 from dpose_yolo.metrics.samples import Detections
 from dpose_yolo.peers.base import Peer
 from dpose_yolo.peers.cost import Cost, file_cost
-from dpose_yolo.peers.latency import Run, read_picture
+from dpose_yolo.peers.latency import Run
 from dpose_yolo.peers.networks import load_network
 from dpose_yolo.peers.recognise import adapter_of, load_peer
 
 
-class Contestant:
+class Contestant(ABC):
     """One row of the table.
 
     Attributes:
@@ -40,21 +42,21 @@ class Contestant:
     factor: float | None = None
     names: list[str] | None = None
 
+    @abstractmethod
     def detect(self, part: EvaluationPart, chosen: Sequence[int]) -> Detections:
         """Detections in original pixels, with the data's keypoints (`chosen` among the model's, -1 = 0, 0, 0)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def input_size(self) -> tuple[int, int] | None:
         """Width and height of the network's input; known after `detect`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self) -> Cost:
         """Weights and operations at the input size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def runner(self) -> Run:
         """A fresh copy for timing: image and box to keypoints, on the CPU."""
-        raise NotImplementedError
 
 
 class EngineContestant(Contestant):
@@ -168,7 +170,7 @@ def peer_detections(
     peer: Peer,
     part: EvaluationPart,
     chosen: Sequence[int],
-    read: Callable[[str], np.ndarray] = read_picture,
+    read: Callable[[str], np.ndarray] = read_image,
 ) -> Detections:
     """One detection for each labelled person, from its box.
 

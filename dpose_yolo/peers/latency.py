@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 
 Run = Callable[[np.ndarray, np.ndarray], Any]  # image (H, W, 3) and box x1, y1, x2, y2
 WARM_UP = 3  # untimed images before the first round, one before each turn
@@ -113,16 +113,4 @@ def largest_persons(
     largest = dict(zip(image[order].tolist(), order.tolist(), strict=True))  # the last one of an image stays
     shown = sorted(largest)
     drawn = [shown[i] for i in np.linspace(0, len(shown) - 1, min(most, len(shown))).round().astype(int)]
-    return [(read_picture(files[i]), boxes[largest[i]]) for i in drawn]
-
-
-def read_picture(file: str) -> np.ndarray:
-    """(H, W, 3) BGR picture, as the engine reads it.
-
-    Raises:
-        DPoseError: when it cannot be read.
-    """
-    image = cv2.imread(file, cv2.IMREAD_COLOR)
-    if image is None:
-        raise DPoseError(f"{file} cannot be read as an image: mend or remove it")
-    return image
+    return [(read_image(files[i]), boxes[largest[i]]) for i in drawn]

@@ -139,6 +139,13 @@ class PostureMixture(BaseEstimator):
         """Most responsible cluster (N,) of features (N, 2K)."""
         return self._log_joint(X)[0].argmax(1)
 
+    def assign(self, X: np.ndarray) -> np.ndarray:
+        """Most responsible cluster (N,), -1 for a pose without anything observed that the mixture uses."""
+        joint, unseen = self._log_joint(X)
+        cluster = joint.argmax(1)
+        cluster[unseen] = -1
+        return cluster
+
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         """Log-likelihood (N,) of the observed coordinates; 0 where nothing is observed."""
         joint, unseen = self._log_joint(X)

@@ -44,7 +44,7 @@ def members(table: PoseTable, mixture: PostureMixture) -> Members:
     features = table.features()
     used = features[:, mixture.used_]
     observed = (~np.isnan(used)).sum(1)
-    cluster = np.where(observed > 0, mixture.predict(features), -1)
+    cluster = mixture.assign(features)
     score = mixture.score_samples(features) / np.maximum(observed, 1)
     typical = np.full(len(mixture.weights_), -1)
     for j in range(len(typical)):

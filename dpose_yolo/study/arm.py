@@ -92,9 +92,12 @@ def _strip(folder: Path) -> None:
     """What the engine does at the end of a training, for one that was broken off between its last epoch and that."""
     from ultralytics.utils.torch_utils import strip_optimizer
 
+    from dpose_yolo.engine.readout import strip_readout
+
     for name in ("last.pt", "best.pt"):
         path = folder / "weights" / name
         if (trained_epochs(path) or -1) >= 0:
+            strip_readout(path)
             strip_optimizer(path)
 
 

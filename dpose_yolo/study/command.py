@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import refuse_unknown, specification
-from dpose_yolo.study.plan import Plan
+from dpose_yolo.study.plan import Plan, flag
 from dpose_yolo.study.progress import Progress
 from dpose_yolo.study.runner import Job, Launch, Outcome, Slot, launch, run_jobs, slots
 from dpose_yolo.study.state import (
@@ -24,6 +24,16 @@ from dpose_yolo.study.state import (
 
 # Settings that say how a study is run, not what it is of.
 RUNNING = ("parallel", "devices", "project", "name", "report")
+
+
+def study_command(command: str, plan: Callable[[dict[str, Any]], Plan], settings: dict[str, Any]) -> int:
+    """What a study's command does with the words of the user; the exit status, 1 if a training failed."""
+    study = study_folder(settings, command)
+    if flag(settings.get("report", False), "report"):
+        report(study)
+        return 0
+    places = slots(settings.get("parallel"), settings.get("devices"))
+    return run_study(plan({k: v for k, v in settings.items() if k not in RUNNING}), study, places)
 
 
 def study_folder(settings: Mapping[str, Any], command: str) -> Path:

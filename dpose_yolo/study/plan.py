@@ -86,6 +86,21 @@ class Plan:
     evaluation: dict[str, Any]
 
 
+def arm_names(chosen: Any, known: Iterable[str]) -> list[str]:
+    """Arms as a list or as text with commas.
+
+    Raises:
+        DPoseError: for one that is not among the known, or named twice.
+    """
+    names = chosen if isinstance(chosen, list) else [c.strip() for c in str(chosen).split(",")]
+    for name in names:
+        if name not in known:
+            raise DPoseError(f"arms has no {name!r}: the arms are {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise DPoseError(f"arms={','.join(names)} names one twice")
+    return names
+
+
 def ablate_plan(settings: Mapping[str, Any]) -> Plan:
     """The paper's Table 1: without both parts, with each of them, with both.
 
@@ -96,13 +111,7 @@ def ablate_plan(settings: Mapping[str, Any]) -> Plan:
         DPoseError: for settings that cannot be used, or that leave two arms the same.
     """
     given, seeds, evaluation = _common(settings, "ablate")
-    chosen = given.pop("arms", list(ABLATION))
-    chosen = chosen if isinstance(chosen, list) else [c.strip() for c in str(chosen).split(",")]
-    for name in chosen:
-        if name not in ABLATION:
-            raise DPoseError(f"arms has no {name!r}: the arms are {', '.join(ABLATION)}")
-    if len(set(chosen)) < len(chosen):
-        raise DPoseError(f"arms={','.join(chosen)} names one twice")
+    chosen = arm_names(given.pop("arms", list(ABLATION)), ABLATION)
     reference = str(given.pop("reference", chosen[0]))
     recipe = resolve({k: v for k, v in given.items() if k in specification()})
     for name in (*NO_BALANCE, *NO_ATTENTION):
