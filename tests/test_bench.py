@@ -108,7 +108,8 @@ WRONG = [
     (["bench", "train", "data=x.yaml", "epochs=3"], "dpose bench does not take epochs"),
     (["bench", "train", "data=x.yaml", "device=0,1"], "device=0,1 are several"),
     (["bench", "train", "data=x.yaml", "att=0"], "att=0 leaves nothing to measure"),
-    (["bench", "train", "data=x.yaml", "arms=plain,all"], "arms has no 'all'"),
+    (["bench", "train", "data=x.yaml", "arms=plain,every"], "arms has no 'every'"),
+    (["bench", "train", "data=x.yaml", "device=cpu", "channels_last=True"], "channels_last on a CPU"),
     (["bench", "train", "data=x.yaml", "arms=plain,plain"], "names one twice"),
     (["bench", "train", "data=x.yaml", "step=3"], "unknown setting 'step'"),
     (["bench", "train", "data=x.yaml", "steps=0"], "steps=0 must be a whole number"),
@@ -133,16 +134,17 @@ def test_bench_of_a_tiny_model(base):
     assert run(["bench", "train", *words]) == 0
     folder = Path(base["project"]) / "bench"
     steps = pd.read_csv(folder / "steps.csv")
-    assert steps.groupby("arm").size().to_dict() == {n: 18 for n in ("plain", "balance", "attention", "both")}
+    assert steps.groupby("arm").size().to_dict() == {n: 18 for n in ("plain", "balance", "attention", "both", "all")}
     rows = {r["arm"]: r for r in json.loads((folder / "bench.json").read_text())["arms"]}
     assert all(100 < r["memory_mb"] < 10_000 and r["step_ms"] > 0 for r in rows.values())
-    assert list(rows) == ["plain", "balance", "attention", "both"] and rows["plain"]["ratio"] == 1
+    assert list(rows) == ["plain", "balance", "attention", "both", "all"] and rows["plain"]["ratio"] == 1
     told = json.loads((folder / "bench.json").read_text())["conditions"]["arms"]
     assert {name: "att_loss" in about["losses"] for name, about in told.items()} == {
         "plain": False,
         "balance": False,
         "attention": True,
         "both": True,
+        "all": True,
     }
     attention = rows["attention"]
     assert attention["run_ratio"] == pytest.approx((1 + attention["ratio"]) / 2)

@@ -19,9 +19,11 @@ from dpose_yolo.study.state import (
     training_seconds,
 )
 
+OFF = {"kpt_far": 0, "pose_score": 0}
+
 
 def test_ablation_has_the_four_arms_of_table_1():
-    plan = ablation(balance=0.5, att=2, epochs=7, seeds=2)
+    plan = ablation(balance=0.5, att=2, epochs=7, seeds=2, **OFF)
     shown = [(a.name, a.label, a.settings["balance"], a.settings["att"]) for a in plan.arms]
     assert shown == [
         ("baseline", "baseline", 0, 0),
@@ -37,13 +39,28 @@ def test_ablation_has_the_four_arms_of_table_1():
     assert plan.arms[0].settings["val"] is False and "seeds" not in plan.arms[0].settings
 
 
+def test_ablation_with_keypoint_losses_has_arms_for_them():
+    plan = ablation(balance=0.5, att=2, kpt_far=3, pose_score=0.25)
+    names = ("balance", "att", "kpt_far", "pose_score")
+    assert {a.name: tuple(a.settings[n] for n in names) for a in plan.arms} == {
+        "baseline": (0, 0, 0, 0),
+        "balance": (0.5, 0, 0, 0),
+        "attention": (0, 2, 0, 0),
+        "both": (0.5, 2, 0, 0),
+        "losses": (0, 0, 3, 0.25),
+        "all": (0.5, 2, 3, 0.25),
+    }
+    with pytest.raises(DPoseError, match="arms has no 'all': the arms are baseline, balance, attention, both"):
+        ablation(arms="baseline,all", **OFF)
+
+
 def test_some_arms_and_another_reference():
     plan = ablation(arms="balance,both", reference="both")
     assert [a.name for a in plan.arms] == ["balance", "both"] and plan.reference == "both"
 
 
 def test_preset_is_unfolded():
-    both = ablation(cfg="paper", epochs=5).arms[-1].settings
+    both = ablation(cfg="paper", epochs=5, arms="both").arms[-1].settings
     assert both["att"] == 5 and both["att_order"] == 2 and both["epochs"] == 5 and both["optimizer"] == "Adam"
 
 
@@ -67,7 +84,8 @@ def test_sweep_of_a_grid_with_engine_settings_and_lists():
     ]
     assert [a.name for a in plan.arms][:3] == ["baseline", "lr0-0.001_att_layers-auto", "lr0-0.001_att_layers-4-6"]
     base = plan.arms[0].settings
-    assert (base["balance"], base["att"], plan.reference) == (0, 0, "baseline")
+    assert [base[n] for n in ("balance", "att", "kpt_far", "pose_score")] == [0, 0, 0, 0]
+    assert plan.reference == "baseline"
 
 
 @pytest.mark.parametrize("wanted", ["balance-0.5", "balance=0.5", "0.5", 0.50])

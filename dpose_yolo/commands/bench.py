@@ -73,6 +73,10 @@ def _check(given: dict[str, Any], data: str) -> None:
 
     require_engine()
     from ultralytics.utils import DEFAULT_CFG_DICT
+    from ultralytics.utils.torch_utils import select_device
+
+    if given.get("channels_last") and select_device(device, verbose=False).type == "cpu":
+        raise DPoseError("channels_last on a CPU is DPOSE's alone, the plain engine would run without it: leave it out")
 
     refuse_unknown(given, DEFAULT_CFG_DICT)
     require_data_file(data)

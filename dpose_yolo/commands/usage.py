@@ -75,7 +75,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
     ],
     "ablate": [
         ("data=", "data YAML (required)"),
-        ("arms=baseline,balance,attention,both", "all of them, or some; the first is the reference"),
+        ("arms=baseline,balance,attention,both,losses,all", "all of them, or some; the first is the reference"),
         *_STUDY,
     ],
     "sweep": [
@@ -85,14 +85,14 @@ TAKES: dict[str, list[tuple[str, str]]] = {
             "any training setting with several values; several settings make a grid",
         ),
         ("att_layers=[[4,6],[6]]", "values that are lists stand in a list"),
-        ("baseline=False", "True adds an arm without balance and attention, and compares with it"),
+        ("baseline=False", "True adds an arm that is the engine alone, and compares with it"),
         *_STUDY,
     ],
     "bench": [
         ("train", "what to measure: training steps, plain and with each part (required)"),
         ("data=", "data YAML (required)"),
         ("model= imgsz= batch= device= ...", "any setting of the training"),
-        ("arms=plain,balance,attention,both", "all of them, or some; the first is what the others are compared with"),
+        ("arms=plain,balance,attention,both,all", "some of them; the first is what the others are compared with"),
         ("steps=40", "training steps of an arm's turn"),
         ("rounds=5", "turns of every arm"),
         ("threads=", "CPU threads of a process; all cores unless given"),

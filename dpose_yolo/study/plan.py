@@ -15,15 +15,20 @@ from dpose_yolo.cli import parse_value
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import load_cfg, model_file, resolve, specification
 
-# What switches the two parts of the paper off.
-NO_BALANCE, NO_ATTENTION = {"balance": 0.0}, {"att": 0.0}
-# The arms of the paper's Table 1: folder name, name in tables, what they change.
+# What switches each part off: the two of the paper, and the keypoint losses that came later.
+NO_BALANCE, NO_ATTENTION, NO_LOSSES = {"balance": 0.0}, {"att": 0.0}, {"kpt_far": 0.0, "pose_score": 0.0}
+ENGINE = {**NO_BALANCE, **NO_ATTENTION, **NO_LOSSES}
+# The arms of the paper's Table 1, and those that ask what the later losses add: folder name, name in tables, what they
+# change.
 ABLATION: dict[str, tuple[str, dict[str, Any]]] = {
-    "baseline": ("baseline", {**NO_BALANCE, **NO_ATTENTION}),
-    "balance": ("+ balance", NO_ATTENTION),
-    "attention": ("+ attention", NO_BALANCE),
-    "both": ("both", {}),
+    "baseline": ("baseline", ENGINE),
+    "balance": ("+ balance", {**NO_ATTENTION, **NO_LOSSES}),
+    "attention": ("+ attention", {**NO_BALANCE, **NO_LOSSES}),
+    "both": ("both", NO_LOSSES),
+    "losses": ("+ losses", {**NO_BALANCE, **NO_ATTENTION}),
+    "all": ("all", {}),
 }
+LATER = ("losses", "all")
 # Settings of an evaluation with their defaults; `split` is found from the data, `weights` is the checkpoint.
 EVALUATION: dict[str, Any] = {
     "split": None,
@@ -102,18 +107,20 @@ def arm_names(chosen: Any, known: Iterable[str]) -> list[str]:
 
 
 def ablate_plan(settings: Mapping[str, Any]) -> Plan:
-    """The paper's Table 1: without both parts, with each of them, with both.
+    """The paper's Table 1: without both parts, with each of them, with both; and the same for the keypoint losses.
 
     Args:
-        settings: of the user: training settings, `seeds`, `arms` (some of the four), `reference`, and `EVALUATION`.
+        settings: of the user: training settings, `seeds`, `arms` (some of `ABLATION`), `reference`, and `EVALUATION`.
 
     Raises:
         DPoseError: for settings that cannot be used, or that leave two arms the same.
     """
     given, seeds, evaluation = _common(settings, "ablate")
-    chosen = arm_names(given.pop("arms", list(ABLATION)), ABLATION)
-    reference = str(given.pop("reference", chosen[0]))
     recipe = resolve({k: v for k, v in given.items() if k in specification()})
+    with_losses = any(recipe[name] > 0 for name in NO_LOSSES)
+    possible = [name for name in ABLATION if with_losses or name not in LATER]
+    chosen = arm_names(given.pop("arms", possible), possible)
+    reference = str(given.pop("reference", chosen[0]))
     for name in (*NO_BALANCE, *NO_ATTENTION):
         if recipe[name] == 0:
             raise DPoseError(f"{name}=0 leaves nothing to take away: dpose ablate switches parts off itself")
@@ -126,7 +133,7 @@ def sweep_plan(settings: Mapping[str, Any]) -> Plan:
 
     Args:
         settings: of the user: training settings, of which some are lists or text with commas, `seeds`, `baseline`
-            (add an arm without balance and attention), `reference`, and `EVALUATION`.
+            (add an arm that is the engine alone), `reference`, and `EVALUATION`.
 
     Raises:
         DPoseError: for settings that cannot be used, and where nothing has several values.
@@ -148,9 +155,8 @@ def sweep_plan(settings: Mapping[str, Any]) -> Plan:
         label = ", ".join(f"{k}={show(v)}" for k, v in changed.items())
         arms.append(Arm(name, label, changed, _complete(given, changed)))
     if baseline:
-        off = {**NO_BALANCE, **NO_ATTENTION}
         first = {k: v[0] for k, v in swept.items()}
-        arms.insert(0, Arm("baseline", "baseline", off, _complete(given, {**first, **off})))
+        arms.insert(0, Arm("baseline", "baseline", ENGINE, _complete(given, {**first, **ENGINE})))
     names = [arm.name for arm in arms]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:

@@ -16,19 +16,19 @@ import numpy as np
 import pandas as pd
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.study.plan import ABLATION
 from dpose_yolo.study.runner import last_word
 
 # Arms of the benchmark: name in tables, what they change, whether they are the engine's own trainer.
 COST_ARMS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "plain": ("plain engine", {}, True),
-    "neither": ("DPOSE, both off", {"balance": 0.0, "att": 0.0}, False),
-    "balance": ("+ balance", {"att": 0.0}, False),
-    "attention": ("+ attention", {"balance": 0.0}, False),
-    "both": ("both", {}, False),
+    "neither": ("DPOSE, all off", ABLATION["baseline"][1], False),
+    **{name: (*ABLATION[name], False) for name in ("balance", "attention", "both", "all")},
 }
-DEFAULT_ARMS = ("plain", "balance", "attention", "both")
-# What each arm with the attention term is without it, for the mean over a run that starts the term late.
-WITHOUT = {"attention": "plain", "both": "balance"}
+DEFAULT_ARMS = ("plain", "balance", "attention", "both", "all")
+# What each arm with the attention term is without it, for the mean over a run that starts the term late. (The keypoint
+# losses that `all` has besides cost next to nothing.)
+WITHOUT = {"attention": "plain", "both": "balance", "all": "balance"}
 # A benchmark has no end, no validation, no files, no warm-up (which would change how often weights are changed), and
 # the attention term from the first step.
 ENGINE_FIXED: dict[str, Any] = {
