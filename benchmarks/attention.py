@@ -28,15 +28,17 @@ from dpose_yolo.cli import parse_arguments
 from dpose_yolo.engine.attention import AttentionTerm
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.graph import batch_norm, head_output, needed_outputs, run_layers
+from dpose_yolo.engine.readout import ReadoutTerm, add_readout
 from dpose_yolo.settings import model_file, resolve
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"att": 0.0},
+    "readout (the default)": {},
     "order 1, batch norms of the batch": {"att_order": 1, "att_bn": "batch", "att_interval": 1},
     "order 1, frozen batch norms": {"att_order": 1, "att_bn": "frozen", "att_interval": 1},
     "order 2, batch norms of the batch": {"att_order": 2, "att_bn": "batch", "att_interval": 1},
     "order 2, frozen batch norms": {"att_order": 2, "att_bn": "frozen", "att_interval": 1},
-    "default (order 1, frozen, every 2nd step)": {},
+    "order 1, frozen batch norms, every 2nd step": {"att_order": 1, "att_bn": "frozen", "att_interval": 2},
 }
 
 
@@ -75,9 +77,14 @@ def cost(s: dict[str, Any]) -> None:
     models = {}
     for name, settings in VARIANTS.items():
         model = new_model(s)
-        dpose = resolve({"att_start": 0.0, **settings})
+        dpose = resolve({"att_start": 0.0, "att_map": "gradcam" if settings else "readout", **settings})
         if dpose["att"]:
-            term = AttentionTerm(model, dpose)
+            term: AttentionTerm | ReadoutTerm
+            if dpose["att_map"] == "readout":
+                add_readout(model, dpose)
+                term = ReadoutTerm(model, dpose)
+            else:
+                term = AttentionTerm(model, dpose)
             model.criterion = DPoseCriterion(model.init_criterion(), term, 1.0, dpose["att_interval"])
         models[name] = model
     times: dict[str, list[float]] = {name: [] for name in models}

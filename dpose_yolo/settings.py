@@ -14,6 +14,8 @@ import yaml
 from dpose_yolo.errors import DPoseError
 
 CFG_DIR = Path(__file__).parent / "cfg"
+# What `auto` stands for where balance or attention is on; with both off, nothing of DPOSE is.
+AUTO = {"kpt_far": 1.0, "pose_score": 0.5}
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,10 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         DPoseError: for the first value out of its range or unknown name.
     """
     refuse_unknown(given, ())
-    return {n: s.check(given[n]) if n in given else s.default for n, s in specification().items()}
+    values = {n: s.check(given[n]) if n in given else s.default for n, s in specification().items()}
+    on = values["balance"] > 0 or values["att"] > 0
+    values.update({n: value if on else 0.0 for n, value in AUTO.items() if values[n] == "auto"})
+    return values
 
 
 def refuse_unknown(names: Iterable[str], engine_names: Iterable[str]) -> None:

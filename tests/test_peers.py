@@ -202,6 +202,8 @@ class Echo(Peer):
     def __init__(self):
         self.factor = 1.0
 
+    fits = prepare = read = None  # never asked: `predict` is replaced
+
     def predict(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         return np.array([[box[0], box[1], 0.2], [box[2], box[3], 0.6]])
 

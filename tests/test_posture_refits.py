@@ -56,7 +56,7 @@ def test_balanced_poses_repeat_each_as_often_as_it_is_drawn(table):
 
 
 def test_refits_change_the_key_of_the_saved_mixture(table, tmp_path):
-    settings = resolve({"clusters": 4})
+    settings = resolve({"clusters": 4, "refits": 0})
     first = posture_mixture(table, settings, cache=tmp_path / "train")
     assert posture_mixture(table, settings, cache=tmp_path / "train").key_ == first.key_
     assert posture_mixture(table, {**settings, "refits": 1}, cache=tmp_path / "train").key_ != first.key_

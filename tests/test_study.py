@@ -80,9 +80,9 @@ def test_after_a_break_only_the_rest_is_run(tmp_path, capsys):
     again.clear()
     assert run_study(plan, tmp_path / "s", slots(), goes_on, check=False) == 0 and again == []
     assert run_study(ablation(seeds=3, epochs=3), tmp_path / "s", slots(), goes_on, check=False) == 0
-    assert len(again) == 8 and not {"baseline-s0", "both-s1"} & set(again)
+    assert len(again) == 14 and not {"baseline-s0", "both-s1"} & set(again)
     content = read_json(tmp_path / "s" / "study.json")
-    assert content and content["seeds"] == [0, 1, 2] and len(content["arms"]) == 4
+    assert content and content["seeds"] == [0, 1, 2] and len(content["arms"]) == 6
     with pytest.raises(DPoseError, match=r"baseline-s0 was trained with epochs=3, now 4: give the study another name="):
         run_study(ablation(seeds=3, epochs=4), tmp_path / "s", slots(), goes_on, check=False)
 
@@ -95,8 +95,8 @@ GROWN = [
         "baseline-s0 was trained with epochs=3, now 4",
     ),
     ({**ONCE, "arms": "both"}, {**ONCE, "seeds": [1], "lr0": 0.1}, "both-s0 was trained with no lr0, now 0.1"),
-    ({**ONCE, "arms": "both"}, {**ONCE, "arms": "baseline,balance", "att": 5}, None),  # no arm with attention is new
-    ({**ONCE, "arms": "both"}, {**ONCE, "arms": "attention", "att": 5}, "both-s0 was trained with att=1, now 5"),
+    ({**ONCE, "arms": "both"}, {**ONCE, "arms": "baseline,balance", "att": 7}, None),  # no arm with attention is new
+    ({**ONCE, "arms": "both"}, {**ONCE, "arms": "attention", "att": 7}, "both-s0 was trained with att=5, now 7"),
     ({**ONCE, "clusters": [4, 8], "baseline": True}, {**ONCE, "clusters": [12, 16]}, None),
     ({**ONCE, "clusters": [4, 8]}, {**ONCE, "clusters": [12, 16], "data": "y.yaml"}, "y.yaml"),
     ({**ONCE, "clusters": [4, 8]}, {**ONCE, "clusters": [12, 16], "workers": 0}, None),

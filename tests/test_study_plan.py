@@ -50,6 +50,8 @@ def test_ablation_with_keypoint_losses_has_arms_for_them():
         "losses": (0, 0, 3, 0.25),
         "all": (0.5, 2, 3, 0.25),
     }
+    auto = {a.name: tuple(a.settings[n] for n in names[2:]) for a in ablation().arms}
+    assert {n for n, v in auto.items() if v == (1, 0.5)} == {"losses", "all"} and auto["both"] == (0, 0)
     with pytest.raises(DPoseError, match="arms has no 'all': the arms are baseline, balance, attention, both"):
         ablation(arms="baseline,all", **OFF)
 

@@ -147,7 +147,9 @@ def test_mixture_is_reused_and_refitted_by_content(base, monkeypatch):
     monkeypatch.setattr(PostureMixture, "fit", lambda self, *a, **k: fits.append(1) or fit(self, *a, **k))
 
     def run(**settings):
-        DPoseTrainer(base, exist_ok=True, epochs=1, val=False, att=0, **{"clusters": 3, **settings}).train()
+        DPoseTrainer(
+            base, exist_ok=True, epochs=1, val=False, att=0, **{"clusters": 3, "refits": 0, **settings}
+        ).train()
         return len(fits)
 
     assert run() == 1
@@ -260,8 +262,10 @@ def test_attention_starts_by_the_share_of_epochs_that_really_run(base):
 
 def test_frozen_backbone(base):
     with pytest.raises(DPoseError, match="freeze=5 freezes all layers up to 4"):
-        DPoseTrainer(base, name="frozen", freeze=5, clusters=3, att=1.0).train()
-    trainer = DPoseTrainer(base, name="second", freeze=5, clusters=3, att=1.0, att_order=2, epochs=1, att_bn="batch")
+        DPoseTrainer(base, name="frozen", freeze=5, clusters=3, att_map="gradcam").train()
+    trainer = DPoseTrainer(
+        base, name="second", freeze=5, clusters=3, att_map="gradcam", att_order=2, epochs=1, att_bn="batch"
+    )
     trainer.train()
     assert float(rows(trainer.csv)[0]["train/att_loss"]) > 0
 

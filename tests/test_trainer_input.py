@@ -19,7 +19,8 @@ BAD = [
     ({"data": "nowhere.yaml"}, "no data file nowhere.yaml"),
     ({"compile": True}, "compile=False or att=0"),
     ({"clusters": 40}, "clusters=40 but only 24 poses"),
-    ({"att_layers": 9}, "att_layers=9 is not a backbone layer"),
+    ({"att_layers": 9, "att_map": "gradcam"}, "att_layers=9 is not a backbone layer"),
+    ({"att_layers": 10}, "att_layers=10 is not a layer with a map"),
 ]
 
 

@@ -117,6 +117,7 @@ def ablate_plan(settings: Mapping[str, Any]) -> Plan:
     """
     given, seeds, evaluation = _common(settings, "ablate")
     recipe = resolve({k: v for k, v in given.items() if k in specification()})
+    given.update({name: recipe[name] for name in NO_LOSSES})  # what `auto` is with both parts on
     with_losses = any(recipe[name] > 0 for name in NO_LOSSES)
     possible = [name for name in ABLATION if with_losses or name not in LATER]
     chosen = arm_names(given.pop("arms", possible), possible)
