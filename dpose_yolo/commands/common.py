@@ -26,15 +26,25 @@ def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> 
     Raises:
         DPoseError: where no folder can be made.
     """
-    from ultralytics.utils.files import increment_path
-
     base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
     try:
-        return Path(increment_path(base, exist_ok=bool(settings.get("exist_ok")), mkdir=make))
+        return _free_folder(base, bool(settings.get("exist_ok")), make)
     except OSError as error:
         raise DPoseError(
             f"no folder can be made at {base} ({error.strerror}): set project= to a place that can"
         ) from error
+
+
+def _free_folder(base: Path, exist_ok: bool, make: bool) -> Path:
+    """`base`, or base2, base3 ... if it exists: the engine's names, without the engine, which a small device lacks."""
+    number = 1
+    while True:
+        path = base if number == 1 else base.with_name(f"{base.name}{number}")
+        if exist_ok or not path.exists():
+            if make:
+                path.mkdir(parents=True, exist_ok=True)
+            return path
+        number += 1
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:

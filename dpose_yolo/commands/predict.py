@@ -1,4 +1,4 @@
-"""`dpose predict`."""
+"""`dpose predict`: ONNX models in the light runtime, all others in the engine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from dpose_yolo.commands.usage import require
 from dpose_yolo.errors import DPoseError
 
 
-def main(settings: dict[str, Any]) -> None:
+def main(settings: dict[str, Any]) -> int | None:
     """Predict, and count frames and drivers."""
     path = require(settings, "model", "predict")
     source = require(settings, "source", "predict")
+    if Path(str(path)).suffix.lower() == ".onnx":
+        from dpose_yolo.commands.predict_onnx import main as predict_onnx
+
+        return predict_onnx(settings)
     refuse_non_engine(settings, "predict")
     if isinstance(source, str) and "://" not in source and "*" not in source and not Path(source).exists():
         raise DPoseError(f"no image, folder or video {source}: set source= to a path that exists, or a camera number")
@@ -29,3 +33,4 @@ def main(settings: dict[str, Any]) -> None:
             found += bool(len(result))
             folder = result.save_dir
     print(f"\n{frames} frames, a driver in {found}" + (f"; drawn in {folder}" if settings["save"] else ""))
+    return None

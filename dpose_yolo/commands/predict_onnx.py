@@ -1,0 +1,175 @@
+"""`dpose predict` for an ONNX model: the light runtime draws and writes CSV and JSON, without torch and the engine."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from typing import Any
+
+from dpose_yolo.commands.common import output_folder, refuse_foreign
+from dpose_yolo.commands.usage import whole
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.runtime import Driver, DriverPose, Frame, OneEuro, Source, open_source
+
+TAKES = (
+    "model", "source", "save", "records", "conf", "roi", "bits", "smooth", "patience", "device", "threads", "imgsz",
+    "verbose", "project", "name", "exist_ok",
+)  # fmt: skip
+TELL = 2.0  # seconds between lines of progress
+
+
+def main(settings: dict[str, Any]) -> int:
+    """Find the driver in every frame, draw and record; the exit status."""
+    refuse_foreign(settings, TAKES, "predict")
+    save, records, verbose = (_flag(settings, name) for name in ("save", "records", "verbose"))
+    smooth = _smoother(settings.get("smooth", False))
+    patience = settings.get("patience", 30)
+    if isinstance(patience, bool) or not isinstance(patience, int | float) or patience <= 0:
+        raise DPoseError(f"patience={patience} is not allowed: give the seconds until a lost camera is given up")
+    threads = whole(settings, "threads", 1) if settings.get("threads") is not None else None
+    chosen = {name: settings[name] for name in ("conf", "roi", "bits", "device") if settings.get(name) is not None}
+    pose = DriverPose(str(settings["model"]), threads=threads, **chosen)
+    _check_size(pose, settings.get("imgsz"))
+    source = open_source(settings["source"], patience=float(patience))
+    folder = output_folder(settings, "predict") if save or records else None
+    run = Run(pose, source, smooth, verbose)
+    try:
+        with ExitStack() as stack:
+            if folder and save:
+                from dpose_yolo.runtime.draw import Gallery
+
+                run.gallery = stack.enter_context(Gallery(folder, pose.names, pose.bits))
+            if folder and records:
+                from dpose_yolo.runtime.records import open_records
+
+                run.records = stack.enter_context(open_records(folder, pose.names))
+            stopped = run.go()
+            if run.records:
+                run.records.about.update(model=str(settings["model"]), **run.figures())
+    except BaseException:
+        if folder:
+            with suppress(OSError):  # nothing in it
+                folder.rmdir()
+        raise
+    places = " and ".join(p for p, there in (("drawn", save), ("poses.csv, poses.json", records)) if there)
+    print(f"\n{run.summary()}" + (f"; {places} in {folder}" if folder else ""))
+    if source.counts.ended:
+        raise DPoseError(f"{source.counts.ended}: what came before it is kept")
+    return 130 if stopped and source.kind != "camera" else 0
+
+
+class Run:
+    """Goes through a source with a model.
+
+    Attributes:
+        gallery: writes drawings, None for none.
+        records: writes CSV and JSON, None for none.
+    """
+
+    def __init__(self, pose: DriverPose, source: Source, smooth: OneEuro | None, verbose: bool):
+        """See the class."""
+        self.pose, self.source, self.smooth, self.verbose = pose, source, smooth, verbose
+        self.gallery: Any = None
+        self.records: Any = None
+        self.drivers = 0
+        self.elapsed = 0.0
+        self.rate = 0.0  # frames a second of late
+
+    def go(self) -> bool:
+        """Through all frames; whether the user stopped it, which is how a camera's stream ends."""
+        start = told = time.monotonic()
+        seen = 0
+        try:
+            for frame, driver in self.pose.stream(self.source):
+                driver = self._steady(frame, driver)
+                self.drivers += driver is not None
+                self._write(frame, driver)
+                now = time.monotonic()
+                if now - told >= TELL or not self.rate:
+                    count = self.source.counts.frames
+                    self.rate = (count - seen) / max(now - told, 1e-9)
+                    if now - told >= TELL:
+                        self._tell(driver)
+                        told, seen = now, count
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self.elapsed = time.monotonic() - start
+        return False
+
+    def _steady(self, frame: Frame, driver: Driver | None) -> Driver | None:
+        if self.smooth is None or frame.seconds is None:  # pictures of a folder have nothing to do with each other
+            return driver
+        return self.smooth(driver, frame.seconds)
+
+    def _write(self, frame: Frame, driver: Driver | None) -> None:
+        if self.records:
+            self.records.add(frame, driver)
+        if self.gallery:
+            what = f"{driver.score:.2f}" if driver else "no driver"
+            moving = frame.seconds is not None and self.rate
+            self.gallery.add(frame, driver, f"{what}  {self.rate:.1f} fps" if moving else what)
+
+    def _tell(self, driver: Driver | None) -> None:
+        if not self.verbose:
+            return
+        found = f"driver {driver.score:.2f}" if driver else "no driver"
+        line = f"frame {self.source.counts.frames}: {self.rate:.1f} frames per second, {found}"
+        live = sys.stdout.isatty()
+        print(f"\r{line:<70}" if live else line, end="" if live else "\n", flush=True)
+
+    def figures(self) -> dict[str, Any]:
+        """What happened, for the JSON file."""
+        pictures = max(self.pose.pictures, 1)
+        return {
+            "counts": asdict(self.source.counts),
+            "drivers": self.drivers,
+            "frames_per_second": round(self.source.counts.frames / max(self.elapsed, 1e-9), 2),
+            "ms": {name: round(1000 * spent / pictures, 3) for name, spent in self.pose.seconds.items()},
+        }
+
+    def summary(self) -> str:
+        """What happened, in one line."""
+        counts, rate = self.source.counts, self.source.counts.frames / max(self.elapsed, 1e-9)
+        text = f"{counts.frames} frames, a driver in {self.drivers}, {rate:.1f} frames per second"
+        if counts.broken:
+            text += f"; {counts.broken} broken left out, the first: {counts.first_broken}"
+        return text + (f"; camera lost {counts.dropouts} times" if counts.dropouts else "")
+
+
+def _flag(settings: dict[str, Any], name: str) -> bool:
+    value = settings.get(name, True)
+    if not isinstance(value, bool):
+        raise DPoseError(f"{name}={value} is not allowed: {name} takes True or False")
+    return value
+
+
+def _smoother(value: Any) -> OneEuro | None:
+    """The filter that smooth= asks for.
+
+    Raises:
+        DPoseError: for a value that is neither a flag nor the filter's two numbers.
+    """
+    if value is False or value is None:
+        return None
+    if value is True:
+        return OneEuro()
+    try:
+        low, beta = (float(v) for v in (value.split(",") if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        raise DPoseError(f"smooth={value} is not allowed: give True, False, or min_cutoff,beta, e.g. 1,10") from None
+    return OneEuro(low, beta)
+
+
+def _check_size(pose: DriverPose, imgsz: Any) -> None:
+    """Refuse a size that is not the model's: it is fixed when it is exported."""
+    if imgsz is None:
+        return
+    height, width = pose.card.size
+    asked = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz, imgsz]
+    if asked != [height, width] and not pose.card.frame:
+        raise DPoseError(
+            f"{pose.card.path} takes {width}x{height} pixels, not imgsz={imgsz}: export it with that imgsz"
+        )

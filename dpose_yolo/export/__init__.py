@@ -1,0 +1,1 @@
+"""Graphs of exported models: ending in one driver."""

@@ -1,0 +1,201 @@
+"""ONNX graphs that end in one driver: the choice, and the work on the picture if asked, are nodes of the graph.
+
+The engine's graph ends in all candidates, (1, 4 + classes + K D, candidates). A cabin has one driver, and the likeliest
+candidate is the one that non-maximum suppression keeps first: so an ArgMax over the scores gives the same answer, at
+fixed shapes and without any code outside.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.runtime.card import SINGLE
+from dpose_yolo.runtime.pictures import PADDING, Placement
+
+LOWEST_OPSET = 13  # axes as inputs; older ones are not worth the second way to write everything
+OUTPUTS = ("box", "score", "keypoints")
+
+
+@dataclass(frozen=True)
+class SingleOptions:
+    """How a graph ends in one driver.
+
+    Attributes:
+        roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
+        frame: width and height of the camera's pictures, None if only the runtime knows.
+        preprocess: take uint8 pictures (1, H, W, C) in BGR order rather than letterboxed floats: of the size of `frame`
+            (the letterbox is then in the graph, and results are in pixels of the frame), else of the network's input.
+        grey: those pictures have one channel.
+    """
+
+    roi: tuple[float, float, float, float] | None = None
+    frame: tuple[int, int] | None = None
+    preprocess: bool = False
+    grey: bool = False
+
+
+class _Graph:
+    """Appends nodes with constants to an ONNX graph."""
+
+    def __init__(self, graph: Any, opset: int):
+        self.graph, self.opset, self.count = graph, opset, 0
+        self.nodes: list[Any] = []
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """Name of a new constant."""
+        self.count += 1
+        name = f"dpose_constant_{self.count}"
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """Add a node; the name of its output."""
+        self.count += 1
+        output = name or f"dpose_{kind.lower()}_{self.count}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=f"dpose/{output}", **attributes))
+        return output
+
+    def slice(self, value: str, start: int, stop: int, axis: int = 1) -> str:
+        """Part of a tensor along an axis."""
+        ends = [self.constant([n], np.int64) for n in (start, stop, axis)]
+        return self.add("Slice", value, *ends)
+
+    def reshape(self, value: str, shape: Any, name: str = "") -> str:
+        """The same numbers in another shape."""
+        return self.add("Reshape", value, self.constant(shape, np.int64), name=name)
+
+
+def write_single(source: str | Path, target: str | Path, options: SingleOptions) -> Path:
+    """Write a copy of an engine's ONNX file that ends in `box` (1, 4), `score` (1, 1) and `keypoints` (1, K, D).
+
+    The box is x1, y1, x2, y2; keypoints are x, y and their confidence. Both are in pixels of the network's input, or of
+    the frame if the letterbox is in the graph. The score is -1 where no candidate lies in the region.
+
+    Args:
+        source: what the engine's export wrote, with fixed shapes, one picture at a time, without NMS.
+        target: the new file.
+        options: see there.
+
+    Raises:
+        DPoseError: for a file of another make, and options that do not go together.
+    """
+    model = onnx.load(str(source))
+    told = {p.key: p.value for p in model.metadata_props}
+    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    channels, height, width, candidates = _check(model, source, opset)
+    kpt_shape = ast.literal_eval(told["kpt_shape"])
+    classes = len(ast.literal_eval(told["names"]))
+    frame = (options.frame[1], options.frame[0]) if options.frame else None
+    place = Placement.centred(frame or (height, width), (height, width))
+    inside = options.preprocess and frame is not None
+    if inside and place.size != frame:
+        raise DPoseError(
+            "a graph that resizes the camera's pictures itself moves keypoints by more than half a pixel: leave out "
+            f"preprocess=True, or letterbox the pictures to {width}x{height} before"
+        )
+    tail = _Graph(model.graph, opset)
+    _choose(tail, model.graph.output[0].name, classes, kpt_shape, options.roi, place, inside)
+    head = _Graph(model.graph, opset)
+    head.count = tail.count
+    if options.preprocess:
+        _prepare(head, channels, place, options.grey)
+    nodes = [*head.nodes, *model.graph.node, *tail.nodes]
+    del model.graph.node[:], model.graph.output[:]
+    model.graph.node.extend(nodes)
+    shapes = ([1, 4], [1, 1], [1, *kpt_shape])
+    for name, shape in zip(OUTPUTS, shapes, strict=True):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    about = {
+        "roi": list(options.roi) if options.roi else None,
+        "frame": list(options.frame) if options.frame else None,
+        "preprocess": options.preprocess,
+        "grey": options.grey,
+        "candidates": candidates,
+    }
+    model.metadata_props.add(key=SINGLE, value=str(about))
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
+    return Path(target)
+
+
+def _check(model: Any, source: str | Path, opset: int) -> tuple[int, int, int, int]:
+    """Channels, height and width of the input, and the number of candidates.
+
+    Raises:
+        DPoseError: for a graph that cannot be made to end in one driver.
+    """
+    if opset < LOWEST_OPSET:
+        raise DPoseError(f"single=True needs opset {LOWEST_OPSET} or newer, and {source} has {opset}: leave out opset=")
+    shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*model.graph.input, *model.graph.output)]
+    if len(shapes) != 2 or len(shapes[0]) != 4 or len(shapes[1]) != 3 or not all(map(all, shapes)):
+        raise DPoseError(f"{source} has open sizes or several ends: single=True needs a plain export with fixed shapes")
+    if shapes[0][0] != 1:
+        raise DPoseError(f"{source} takes {shapes[0][0]} pictures at a time: single=True needs batch=1")
+    return shapes[0][1], shapes[0][2], shapes[0][3], shapes[1][2]
+
+
+def _choose(g: _Graph, output: str, classes: int, kpt_shape: Any, roi: Any, place: Placement, to_frame: bool) -> None:
+    """Nodes from all candidates to the likeliest one."""
+    scores = g.slice(output, 4, 4 + classes)
+    if classes > 1:
+        if g.opset >= 18:
+            scores = g.add("ReduceMax", scores, g.constant([1], np.int64), keepdims=1)
+        else:
+            scores = g.add("ReduceMax", scores, axes=[1], keepdims=1)
+    if roi is not None:
+        corners = place.forward(np.asarray(roi).reshape(2, 2) * place.picture[::-1])
+        kept = []
+        for axis in (0, 1):
+            centre = g.slice(output, axis, axis + 1)
+            kept.append(g.add("GreaterOrEqual", centre, g.constant(corners[0, axis])))
+            kept.append(g.add("LessOrEqual", centre, g.constant(corners[1, axis])))
+        inside = g.add("And", g.add("And", *kept[:2]), g.add("And", *kept[2:]))
+        scores = g.add("Where", inside, scores, g.constant(-1.0))
+    best = g.reshape(g.add("ArgMax", scores, axis=2, keepdims=1), [1])
+    g.reshape(g.add("Gather", scores, best, axis=2), [1, 1], name="score")
+    row = g.add("Gather", output, best, axis=2)  # (1, 4 + classes + K D, 1)
+    centre, half = g.slice(row, 0, 2), g.add("Mul", g.slice(row, 2, 4), g.constant(0.5))
+    corners_of_box = g.add("Concat", g.add("Sub", centre, half), g.add("Add", centre, half), axis=1)
+    box = g.reshape(corners_of_box, [1, 2, 2])
+    points = g.reshape(g.slice(row, 4 + classes, 4 + classes + kpt_shape[0] * kpt_shape[1]), [1, *kpt_shape])
+    if to_frame:
+        shift, scale = [*place.corner, 0.0][: kpt_shape[1]], [*(1 / n for n in place.gain), 1.0][: kpt_shape[1]]
+        box = g.add("Mul", g.add("Sub", box, g.constant(shift[:2])), g.constant(scale[:2]))
+        points = g.add("Mul", g.add("Sub", points, g.constant(shift)), g.constant(scale))
+    g.reshape(box, [1, 4], name="box")
+    g.add("Identity", points, name="keypoints")
+
+
+def _prepare(g: _Graph, channels: int, place: Placement, grey: bool) -> None:
+    """Nodes from uint8 pictures to the network's input; the graph's input is exchanged."""
+    if channels == 1 and not grey:
+        raise DPoseError("the model takes grey pictures: set grey=True with preprocess=True")
+    seen = 1 if grey else 3
+    old = g.graph.input[0]
+    kind = old.type.tensor_type.elem_type
+    (height, width), (left, top), (high, wide) = place.size, place.corner, place.input
+    value = g.add("Transpose", g.add("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    if place.size != place.picture:
+        sizes = g.constant([1, seen, height, width], np.int64)
+        value = g.add("Resize", value, "", "", sizes, mode="linear", coordinate_transformation_mode="half_pixel")
+        value = g.add("Round", value)  # OpenCV's resized pictures are whole numbers too
+    if place.size != place.input:
+        borders = [0, 0, top, left, 0, 0, high - height - top, wide - width - left]
+        value = g.add("Pad", value, g.constant(borders, np.int64), g.constant(float(PADDING)), mode="constant")
+    if seen == 3:
+        value = g.add("Gather", value, g.constant([2, 1, 0], np.int64), axis=1)  # BGR to RGB
+    value = g.add("Div", value, g.constant(255.0))
+    if seen < channels:
+        value = g.add("Concat", *[value] * channels, axis=1)
+    g.add("Cast", value, name=old.name, to=kind)  # float32 as a rule, which costs nothing
+    del g.graph.input[:]
+    shape = [1, *place.picture, seen]
+    g.graph.input.append(helper.make_tensor_value_info("picture", TensorProto.UINT8, shape))

@@ -1,0 +1,139 @@
+"""The driver drawn on a picture, and where drawn pictures and videos go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.report.drawing import SIDE_COLOURS, limbs, replacing, side_of
+from dpose_yolo.runtime.driver import Driver
+from dpose_yolo.runtime.pictures import plain_picture, with_channels
+from dpose_yolo.runtime.sources import Frame
+
+SURE = 0.5  # keypoints below this confidence are hidden or guessed, and not drawn
+WRITABLE = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+FPS = 25.0  # of a video whose source tells none
+
+
+def draw_driver(picture: np.ndarray, driver: Driver | None, names: Sequence[str], text: str = "") -> np.ndarray:
+    """A copy of a picture with box, limbs and keypoints.
+
+    Args:
+        picture: (H, W, 3) BGR or (H, W), uint8.
+        driver: None draws only the text.
+        names: K keypoint names.
+        text: written in the upper left corner.
+
+    Returns:
+        (H, W, 3) BGR, uint8.
+    """
+    drawn = with_channels(picture, 3).copy()
+    thick = max(1, round(max(drawn.shape[:2]) / 400))
+    if driver is not None:
+        (x1, y1), (x2, y2) = driver.box.reshape(2, 2).round().astype(int).tolist()
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), (200, 200, 200), thick, cv2.LINE_AA)
+        points = [tuple(p) for p in driver.keypoints.round().astype(int).tolist()]
+        sides = [side_of(name)[0] for name in names]
+        seen = driver.scores >= SURE
+        for a, b in limbs(names):
+            if seen[a] and seen[b]:
+                colour = _bgr(SIDE_COLOURS[sides[a] if sides[a] == sides[b] else ""])
+                cv2.line(drawn, points[a], points[b], colour, 2 * thick, cv2.LINE_AA)
+        for k, point in enumerate(points):
+            if seen[k]:
+                cv2.circle(drawn, point, 2 * thick + 1, _bgr(SIDE_COLOURS[sides[k]]), -1, cv2.LINE_AA)
+    if text:
+        scale = 0.5 * thick
+        for colour, width in (((0, 0, 0), 3 * thick), ((255, 255, 255), thick)):
+            place = (round(8 * thick), round(20 * thick))
+            cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width, cv2.LINE_AA)
+    return drawn
+
+
+def _bgr(colour: str) -> tuple[int, int, int]:
+    """Blue, green, red of `#rrggbb`."""
+    return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)
+
+
+class Gallery:
+    """Writes drawn frames: a picture for a picture, a video for a video or camera; to be used in a `with` block.
+
+    Videos appear under their name when the next one begins or the block ends well.
+
+    Attributes:
+        folder: where the files go.
+        files: names used so far, the largest share of what this keeps in memory.
+    """
+
+    def __init__(self, folder: str | Path, names: Sequence[str], bits: int = 16):
+        """See the class; `names` and `bits` are the model's keypoint names and the used bits of 16-bit pictures."""
+        self.folder, self.names, self.bits = Path(folder), list(names), bits
+        self.files: dict[str, int] = {}
+        self._stack, self._source = ExitStack(), ""
+        self._video: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def __enter__(self) -> Gallery:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Put the last video in place, unless the block failed."""
+        self._release()
+        self._stack.__exit__(*error)
+
+    def add(self, frame: Frame, driver: Driver | None, text: str = "") -> None:
+        """Draw and write one frame.
+
+        Raises:
+            DPoseError: where a file cannot be written.
+        """
+        drawn = draw_driver(plain_picture(frame.image, self.bits), driver, self.names, text)
+        if frame.seconds is None:
+            path = Path(frame.name)
+            suffix = path.suffix if path.suffix.lower() in WRITABLE else ".jpg"
+            stem = path.stem if path.suffix else f"{path.stem}_{frame.number:06d}"
+            with replacing(self.folder / self._free(stem, suffix)) as temporary:
+                if not cv2.imwrite(str(temporary), drawn):
+                    raise DPoseError(f"cannot write {temporary.parent}: no room, or no right to")
+            return
+        if self._video is None or frame.name != self._source:
+            self._video = self._begin(frame, (drawn.shape[1], drawn.shape[0]))
+        if drawn.shape[1::-1] != self._size:  # a camera that was opened again may give another size
+            drawn = cv2.resize(drawn, self._size)
+        self._video.write(drawn)
+
+    def _begin(self, frame: Frame, size: tuple[int, int]) -> cv2.VideoWriter:
+        """End the video before, and start that of a new source."""
+        self._release()
+        self._stack.close()
+        stem = f"camera_{frame.name}" if frame.name.isdigit() else Path(frame.name).stem
+        name = self._free(re.sub(r"[^\w.-]+", "_", stem) or "stream", ".mp4")  # a URL may hold anything
+        temporary = self._stack.enter_context(replacing(self.folder / name))
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        video = cv2.VideoWriter(str(temporary), code, frame.fps or FPS, size)
+        if not video.isOpened():
+            raise DPoseError(f"this OpenCV cannot write a video of {frame.name}: set save=False")
+        self._source, self._size = frame.name, size
+        return video
+
+    def _release(self) -> None:
+        if self._video is not None:
+            self._video.release()
+        self._video, self._source = None, ""
+
+    def _free(self, stem: str, suffix: str) -> str:
+        """A file name not used before: pictures of several folders may have the same."""
+        first = name = f"{stem}{suffix}"
+        while name in self.files:
+            self.files[first] += 1
+            name = f"{stem}_{self.files[first]}{suffix}"
+        self.files[name] = 1
+        return name
