@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> 
         raise DPoseError(
             f"no folder can be made at {base} ({error.strerror}): set project= to a place that can"
         ) from error
+
+
+def numbered_folder(settings: dict[str, Any], command: str) -> Path:
+    """As `output_folder`, for commands that need no engine.
+
+    Raises:
+        DPoseError: where no folder can be made.
+    """
+    base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
+    names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
+    folder = base if settings.get("exist_ok") else next(path for path in names if not path.exists())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DPoseError(
+            f"no folder can be made at {folder} ({error.strerror}): set project= to a place that can"
+        ) from error
+    return folder
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:
