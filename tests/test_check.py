@@ -153,12 +153,15 @@ def test_every_planted_defect_is_found_and_nothing_else(copy, capsys):
     findings = found(copy, "strict=True", status=1)
     kinds = Counter(row["kind"] for row in findings)
     expected = Counter({kind: 1 for kind, *_ in PLANTED} | {"subject_across": 1, "unseen_name": 1, "index_conflict": 1})
-    assert kinds == expected
+    # a labelled corner and a box of the wrong size make unusual postures as well: nothing else may
+    unusual = {Path(row["file"]).stem for row in findings if row["kind"] == "outlier"}
+    assert unusual - {"train_0107", "train_0108"} == {"train_0112"}
+    assert kinds - Counter(outlier=kinds["outlier"] - 1) == expected
     assert len(kinds) == 25
     for kind, _, _, file in PLANTED:
-        row = next(r for r in findings if r["kind"] == kind)
-        assert row["file"].endswith(file), (kind, row)
-        assert row["how to mend"]
+        rows_of_kind = [r for r in findings if r["kind"] == kind]
+        assert any(r["file"].endswith(file) for r in rows_of_kind), (kind, rows_of_kind)
+        assert all(r["how to mend"] for r in rows_of_kind)
     subject = next(r for r in findings if r["kind"] == "subject_across")
     assert subject["what"].startswith("subject train-0: 80 images of train, 1 images of val, e.g. images/val/val_0001")
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
