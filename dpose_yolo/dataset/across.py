@@ -40,19 +40,19 @@ def duplicates(card: Card, found: Scan, findings: Findings) -> None:
     part, content = np.frombuffer(found.part, np.uint8), np.array(found.content, np.uint64)
     pairs: list[tuple[str, int, int, str]] = []  # kind, the image told of, the other, what
     known = np.flatnonzero(content)
-    for group in groups_of_equals(content[known]):
-        members = known[group]
-        last = part[members].max()
+    groups = [known[group] for group in groups_of_equals(content[known])]
+    names = image_paths(card, found, {int(i) for group in groups for i in group})
+    for group in groups:  # by part and name: the file system's order is nobody's choice
+        members = sorted((int(i) for i in group if int(i) in names), key=lambda i: (part[i], names[i]))
+        last = [i for i in members if part[i] == part[members[-1]]] if members else []
         for i in members[1:]:
-            other = members[0] if part[members[0]] != part[i] else members[part[members] == part[i]][0]
-            if other == i:
-                continue
-            kind = "duplicate_across" if part[other] != part[i] else "duplicate"
-            pairs.append((kind, int(i), int(other), "the same bytes as"))
-        # the latest part keeps one copy: evaluation stays what it was
-        keep = members[part[members] == last][0]
-        for i in members[members != keep]:
-            found.left_out[i] = 1
+            own = next(m for m in members if part[m] == part[i])
+            if own == i:
+                pairs.append(("duplicate_across", i, members[0], "the same bytes as"))
+            else:
+                pairs.append(("duplicate", i, own, "the same bytes as"))
+        for i in members:  # the latest part keeps one copy: evaluation stays what it was
+            found.left_out[i] = max(found.left_out[i], int(i != last[0]))
     pairs += _alike(card, found, part, content)
     paths = image_paths(card, found, {i for _, a, b, _ in pairs for i in (a, b)})
     for kind, i, other, text in pairs:
