@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,12 @@ def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> 
 
 
 def _free_folder(base: Path, exist_ok: bool, make: bool) -> Path:
-    """`base`, or base2, base3 ... if it exists: the engine's names, without the engine, which a small device lacks."""
-    number = 1
-    while True:
-        path = base if number == 1 else base.with_name(f"{base.name}{number}")
-        if exist_ok or not path.exists():
-            if make:
-                path.mkdir(parents=True, exist_ok=True)
-            return path
-        number += 1
+    """`base`, or base-2, base-3 ... if it exists: the engine's names, without the engine, which a small device lacks."""
+    names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
+    path = base if exist_ok else next(name for name in names if not name.exists())
+    if make:
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:

@@ -103,6 +103,18 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("threads=", "CPU threads of a process; all cores unless given"),
         _PROJECT,
     ],
+    "check": [
+        ("data=", "data YAML (required)"),
+        ("strict=False", "True exits with status 1 if there is an error or a warning"),
+        (
+            "fix=False",
+            "True writes a new data YAML and lists without what cannot be used; nothing is changed or deleted",
+        ),
+        ("names=", "CSV of subjects and posture names; index.csv beside the data unless given"),
+        ("images=True", "show pictures of the findings in check.html; False writes text only"),
+        ("seed=0", "of the posture mixture"),
+        _PROJECT,
+    ],
     "clusters": [
         ("data=", "data YAML (required)"),
         ("split=train", "part to show; the clusters are always those of the training part"),
@@ -177,4 +189,16 @@ def whole(settings: dict, name: str, default: int) -> int:
     value = settings.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DPoseError(f"{name}={value} must be a whole number from 1")
+    return value
+
+
+def flag(settings: dict, name: str, default: bool) -> bool:
+    """True or False among the settings of a command.
+
+    Raises:
+        DPoseError: when it is something else.
+    """
+    value = settings.get(name, default)
+    if not isinstance(value, bool):
+        raise DPoseError(f"{name}={value} is not allowed: {name} takes True or False")
     return value

@@ -1,0 +1,164 @@
+"""The data YAML, read without the engine and without believing it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpose_yolo.dataset.paths import inside
+from dpose_yolo.errors import DPoseError
+
+PARTS = ("train", "val", "test")
+LARGEST_CARD = 10_000_000  # bytes; a data YAML has a few thousand
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data YAML whose paths are known to lie inside the data folder.
+
+    Attributes:
+        file: the YAML.
+        root: data folder: `path:`, or the folder that holds the YAML.
+        parts: full paths of folders and lists by part, in the order train, val, test.
+        count: keypoints of a label, K.
+        dims: numbers of a keypoint: 3 with visibility flag, 2 without.
+        classes: number of classes.
+        flip_idx: K indices, or None where the YAML has none.
+        names: K keypoint names; numbers where the YAML has none.
+        skeleton: pairs of keypoint indices, or None.
+        raw: the whole YAML.
+    """
+
+    file: Path
+    root: str
+    parts: dict[str, tuple[str, ...]]
+    count: int
+    dims: int
+    classes: int
+    flip_idx: list[int] | None
+    names: list[str]
+    skeleton: list[Any] | None
+    raw: dict[str, Any]
+
+
+def read_card(data: Any) -> Card:
+    """Read a data YAML; nothing in it is executed or downloaded.
+
+    Raises:
+        DPoseError: for a file that is missing, no YAML mapping, lacks what a pose data set needs, or names paths
+            outside the data folder.
+    """
+    file = _file(data)
+    raw = read_yaml(file)
+    root = _root(raw, file)
+    parts = {name: places for name in PARTS if (places := _places(raw.get(name), root, f"{name} of {file}"))}
+    if not parts:
+        raise DPoseError(f"{file} names no images: write train: and val: with folders or lists of images")
+    count, dims = _keypoints(raw.get("kpt_shape"), file)
+    return Card(
+        file=file,
+        root=root,
+        parts=parts,
+        count=count,
+        dims=dims,
+        classes=_classes(raw, file),
+        flip_idx=_flip(raw.get("flip_idx"), count, file),
+        names=_names(raw.get("kpt_names"), count),
+        skeleton=raw.get("skeleton") if isinstance(raw.get("skeleton"), list) else None,
+        raw=raw,
+    )
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, by the safe loader.
+
+    Raises:
+        DPoseError: when there is none.
+    """
+    try:
+        if file.stat().st_size > LARGEST_CARD:
+            raise DPoseError(f"{file} has more than {LARGEST_CARD // 1_000_000} MB: that is no data YAML")
+        raw = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DPoseError(f"{file} cannot be read ({error.strerror or error}): set data= to a data YAML") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a broken encoding is a ValueError
+        raise DPoseError(f"{file} is not readable YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(raw, dict):
+        raise DPoseError(f"{file} must hold `name: value` lines, found {type(raw).__name__}")
+    return {str(k): v for k, v in raw.items()}
+
+
+def _file(data: Any) -> Path:
+    if not isinstance(data, str | Path) or not str(data):
+        raise DPoseError(f"data={data!r} is not a path: set data= to one data YAML")
+    file = Path(data)
+    if file.is_dir():
+        cards = sorted([*file.glob("*.yaml"), *file.glob("*.yml")])
+        if len(cards) != 1:
+            raise DPoseError(f"{file} is a folder with {len(cards)} YAML files: set data= to one of them")
+        return cards[0]
+    if not file.is_file():
+        raise DPoseError(f"no data file {data}: set data= to the path of a data YAML")
+    return file
+
+
+def _root(raw: dict[str, Any], file: Path) -> str:
+    given = raw.get("path")
+    if given is None or given == "":
+        return os.path.abspath(file.parent)
+    if not isinstance(given, str) or "\0" in given or not os.path.isdir(given):
+        raise DPoseError(
+            f"path: {given} of {file} is no folder (a relative one starts at the working directory): leave path: out, "
+            "then the parts are relative to the YAML, or write a full path"
+        )
+    return os.path.abspath(given)
+
+
+def _places(value: Any, root: str, where: str) -> tuple[str, ...]:
+    if value is None or value == "" or value == []:
+        return ()
+    found = []
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, str) and entry.startswith("../") and not os.path.exists(os.path.join(root, entry)):
+            entry = entry[3:]  # as the engine does it: exports of some tools start with ../ and mean the folder itself
+        place = inside(root, entry, where)
+        if not os.path.exists(place):
+            raise DPoseError(f"{where} names {entry}, which does not exist: {place} should be a folder or a list")
+        found.append(place)
+    return tuple(found)
+
+
+def _keypoints(shape: Any, file: Path) -> tuple[int, int]:
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(v) is int for v in shape)
+    if not whole or not 1 <= shape[0] <= 10_000 or shape[1] not in (2, 3):
+        raise DPoseError(f"{file} has kpt_shape {shape!r}: write kpt_shape: [number of keypoints, 3], e.g. [17, 3]")
+    return shape[0], shape[1]
+
+
+def _classes(raw: dict[str, Any], file: Path) -> int:
+    names = raw.get("names")
+    if isinstance(names, dict | list) and names:
+        return len(names)
+    if type(raw.get("nc")) is int and raw["nc"] > 0:
+        return raw["nc"]
+    raise DPoseError(f"{file} has no class names: write names: and below it 0: driver")
+
+
+def _flip(flip: Any, count: int, file: Path) -> list[int] | None:
+    if flip is None or flip == []:
+        return None
+    if not isinstance(flip, list) or not all(type(k) is int and 0 <= k < count for k in flip) or len(flip) != count:
+        raise DPoseError(f"flip_idx of {file} must be {count} whole numbers from 0 to {count - 1}, one a keypoint")
+    return flip
+
+
+def _names(names: Any, count: int) -> list[str]:
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    if isinstance(names, list) and len(names) == count:
+        return [str(name) for name in names]
+    return [str(k) for k in range(count)]

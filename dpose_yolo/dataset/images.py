@@ -1,0 +1,93 @@
+"""Image files, decoded whole: the only way to know that one is sound."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dpose_yolo.dataset.hashes import content_hash, difference_hash
+
+SMALLEST = 10  # pixels a side; the engine refuses smaller images
+LARGEST_FILE = 500_000_000  # bytes
+FLAT = 2.0  # grey levels; a picture with less contrast has no hash worth comparing
+SIDE = 64  # pixels of the small grey picture that two images are compared by
+
+
+class Look(NamedTuple):
+    """What is kept of an image.
+
+    Attributes:
+        problem: what is wrong with it, or None.
+        width: pixels, as the engine counts them (turned as its EXIF says).
+        height: pixels.
+        content: hash of the file's bytes.
+        hash: difference hash; 0 for a picture of one colour.
+    """
+
+    problem: str | None
+    width: int
+    height: int
+    content: int
+    hash: int
+
+
+def look(path: str) -> Look:
+    """Decode an image and take its fingerprints; the file is only read (the engine would rewrite some broken JPEGs)."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return Look("there is no such file", 0, 0, 0, 0)
+    except OSError as error:
+        return Look(f"cannot be read: {error.strerror or error}", 0, 0, 0, 0)
+    if len(content) > LARGEST_FILE:
+        return Look(f"more than {LARGEST_FILE // 1_000_000} MB", 0, 0, 0, 0)
+    if not content:
+        return Look("the file is empty", 0, 0, 0, 0)
+    fingerprint = content_hash(content)
+    try:
+        width, height, grey = _decode(content)
+    except Exception as error:  # a decoder may raise anything over bytes that somebody broke
+        return Look(" ".join(str(error).split())[:120] or type(error).__name__, 0, 0, fingerprint, 0)
+    if min(width, height) < SMALLEST:
+        return Look(f"{width} x {height} pixels, the engine wants {SMALLEST} a side", width, height, fingerprint, 0)
+    if content[:2] == b"\xff\xd8" and content[-2:] != b"\xff\xd9" and not content.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return Look("the JPEG does not end as one: it may be cut off", width, height, fingerprint, 0)
+    return Look(None, width, height, fingerprint, _hash(grey))
+
+
+def _decode(content: bytes) -> tuple[int, int, Image.Image]:
+    """Width, height and a small grey picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)  # odd metadata
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            if image.getexif().get(274) in (5, 6, 7, 8):  # lies on its side
+                width, height = height, width
+            image.draft("L", (2 * SIDE, 2 * SIDE))  # JPEG: every byte is decoded, but in small
+            return width, height, image.convert("L")
+
+
+def _hash(grey: Image.Image) -> int:
+    small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), np.float32)
+    if float(np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).std()) < FLAT:
+        return 0
+    return difference_hash(small)
+
+
+def small_picture(path: str) -> np.ndarray:
+    """(64, 64) grey levels of a sound image."""
+    with open(path, "rb") as file:
+        _, _, grey = _decode(file.read())
+    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+
+
+def likeness(first: str, second: str) -> float:
+    """Mean difference of two images in grey levels (0-255), their brightness made equal; 0 for the same picture."""
+    a, b = small_picture(first), small_picture(second)
+    return float(np.abs((a - a.mean()) - (b - b.mean())).mean())

@@ -1,0 +1,157 @@
+"""Postures judged by a mixture fitted to the training part: swapped sides, outliers, postures that training lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpose_yolo.dataset.card import Card
+from dpose_yolo.dataset.files import label_of, part_images, shown
+from dpose_yolo.dataset.findings import Finding, Findings
+from dpose_yolo.dataset.hashes import text_hash
+from dpose_yolo.dataset.labels import poses, read_label
+from dpose_yolo.dataset.scan import Scan, box_problem
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.features import posture_features
+from dpose_yolo.posture.mixture import PostureMixture
+
+FEWEST = 100  # poses with at least half of the keypoints: fewer say too little of what is usual
+POSES_A_CLUSTER, MOST_CLUSTERS = 150, 8
+FENCE = 5.0  # spreads below the median (spread: from the median to the 5 % quantile) where a pose is unusual
+PLAUSIBLE = 3.0  # spreads within which the swapped pose has to lie
+GAIN = 20.0  # nats that swapping has to gain: the odds are e^20
+PAIRS = 3  # pairs of which both sides are labelled that a verdict needs
+BATCH = 256
+
+
+@dataclass
+class Judge:
+    """A mixture of usual postures and where the unusual begins.
+
+    Attributes:
+        mixture: fitted to the training part.
+        flip: (K,) partner of each keypoint, or None where sides are not known.
+        median: of the poses' log-likelihood for each observed coordinate, nats.
+        spread: from the median down to the 5 % quantile.
+    """
+
+    mixture: PostureMixture
+    flip: np.ndarray | None
+    median: float
+    spread: float
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """(N,) log-likelihood for each observed coordinate, in spreads below the median; NaN where nothing is known."""
+        return (self.median - _per_coordinate(self.mixture, features)) / self.spread
+
+    def swap_gain(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What swapping left and right would gain.
+
+        Both are compared over the same coordinates: keypoints whose partner is not labelled take no part.
+
+        Args:
+            features: (N, 2K) postures.
+
+        Returns:
+            (N,) log-likelihood of the swapped pose less that of the pose, nats (-inf where too few pairs are
+            labelled), and (N,) how unusual the swapped pose is, in spreads.
+        """
+        if self.flip is None:
+            return np.full(len(features), -np.inf), np.full(len(features), np.inf)
+        points = features.reshape(len(features), -1, 2).copy()
+        used = np.zeros(points.shape[1], bool)
+        used[self.mixture.used_ // 2] = True
+        seen = ~np.isnan(points).any(2) & used
+        both = seen & seen[:, self.flip]
+        points[~both] = np.nan
+        plain, swapped = points.reshape(features.shape), points[:, self.flip].reshape(features.shape)
+        gain = self.mixture.score_samples(swapped) - self.mixture.score_samples(plain)
+        paired = both[:, self.flip != np.arange(len(self.flip))].sum(1) // 2
+        return np.where(paired >= PAIRS, gain, -np.inf), self.scores(swapped)
+
+
+def _per_coordinate(mixture: PostureMixture, features: np.ndarray) -> np.ndarray:
+    observed = (~np.isnan(features[:, mixture.used_])).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(observed > 0, mixture.score_samples(features) / np.maximum(observed, 1), np.nan)
+
+
+def fit_judge(found: Scan, card: Card, seed: int = 0) -> Judge | str:
+    """Fit the mixture of usual postures, or say why that cannot be done."""
+    keypoints, boxes = found.sample.poses()
+    whole = (keypoints[..., 2] > 0).mean(1) >= 0.5 if len(keypoints) else np.zeros(0, bool)
+    if whole.sum() < FEWEST:
+        return f"{int(whole.sum())} poses of the training part have half of the keypoints: {FEWEST} are needed"
+    features = posture_features(keypoints, boxes)
+    features = features[~np.isnan(features).all(1)]
+    clusters = int(np.clip(len(features) // POSES_A_CLUSTER, 1, MOST_CLUSTERS))
+    mixture = PostureMixture(clusters, random_state=seed).fit(features, source="the training part")
+    scores = _per_coordinate(mixture, features)
+    scores = scores[~np.isnan(scores)]
+    median = float(np.median(scores))
+    spread = max(median - float(np.quantile(scores, 0.05)), 1e-3)
+    flip = np.array(card.flip_idx) if card.flip_idx is not None else None
+    if flip is not None and (not (flip[flip] == np.arange(len(flip))).all() or (flip == np.arange(len(flip))).all()):
+        flip = None  # told by the check of the YAML
+    return Judge(mixture, flip, median, spread)
+
+
+def judge_postures(
+    judge: Judge,
+    card: Card,
+    found: Scan,
+    findings: Findings,
+    track: Callable[[Iterable[str], str], Iterable[str]] = lambda images, part: images,
+) -> None:
+    """Second pass over the labels: what is unusual about single poses."""
+    at = 0
+    for part in found.parts:
+        batch: list[tuple[int, str, int, np.ndarray]] = []
+        for image in track(part_images(card, part), part):
+            if at >= len(found) or text_hash(image) != found.path[at]:
+                raise DPoseError(f"the {part} part changed while it was checked (at {image}): check it again")
+            if found.width[at]:
+                batch += [(at, image, person, f) for person, f in _features(card, image, found, at)]
+            at += 1
+            if len(batch) >= BATCH:
+                _tell(judge, card, part, batch, found, findings)
+                batch = []
+        _tell(judge, card, part, batch, found, findings)
+
+
+def _features(card: Card, image: str, found: Scan, at: int) -> list[tuple[int, np.ndarray]]:
+    rows = read_label(label_of(image), card.count, card.dims, card.classes).rows
+    keypoints, boxes = poses(rows, card.dims, found.width[at], found.height[at])
+    known = [
+        i
+        for i, (p, b) in enumerate(zip(keypoints, boxes, strict=True))
+        if (p[:, 2] > 0).any() and not box_problem(p, b)
+    ]
+    return list(zip(known, posture_features(keypoints, boxes)[known], strict=True))
+
+
+def _tell(
+    judge: Judge,
+    card: Card,
+    part: str,
+    batch: list[tuple[int, str, int, np.ndarray]],
+    found: Scan,
+    findings: Findings,
+) -> None:
+    if not batch:
+        return
+    features = np.stack([f for _, _, _, f in batch])
+    far = judge.scores(features)
+    gain, swapped_far = judge.swap_gain(features)
+    for i, (at, image, person, _) in enumerate(batch):
+        if gain[i] > GAIN and swapped_far[i] < PLAUSIBLE:
+            kind, text = "swapped_sides", f"with left and right swapped the pose is e^{gain[i]:.0f} times likelier"
+            found.left_out[at] = 1
+        elif far[i] > FENCE:
+            kind = "outlier" if part == "train" else "unseen_posture"
+            text = f"{far[i]:.1f} spreads less likely than the usual pose of the training part"
+        else:
+            continue
+        findings.add(Finding(kind, part, shown(image, card.root), text, person, image))
