@@ -263,7 +263,7 @@ def test_the_command_on_a_video(tmp_path, model, drive, capsys):
     assert told["frames"][3]["points"][0] == [10.0, 12.0, 0.9]  # 64x48 px, 8 px of border above
     assert len(list(open_source(folder / "drive.mp4"))) == 12
     assert run([*words, "save=False", "records=False"]) == 0
-    assert not (tmp_path / "runs" / "predict2").exists()
+    assert not (tmp_path / "runs" / "predict-2").exists()
 
 
 def test_the_command_runs_without_torch_and_the_engine(tmp_path, model, drive):

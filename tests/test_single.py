@@ -67,3 +67,9 @@ def test_a_graph_that_would_resize_is_refused(exported, tmp_path):
     with pytest.raises(DPoseError, match="letterbox the pictures to 96x96"):
         write_single(exported, tmp_path / "single.onnx", SingleOptions(preprocess=True, frame=(320, 240)))
     assert not (tmp_path / "single.onnx").exists()
+
+
+def test_a_region_needs_the_size_of_the_picture(exported, tmp_path):
+    with pytest.raises(DPoseError, match="roi is a share of the camera's picture"):
+        write_single(exported, tmp_path / "single.onnx", SingleOptions(roi=(0.3, 0, 1, 1)))
+    assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,7 @@ def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> 
 
 
 def _free_folder(base: Path, exist_ok: bool, make: bool) -> Path:
-    """`base`, or base-2, base-3 ... if it exists: the engine's names, without the engine, which a small device lacks."""
+    """`base`, or base-2, base-3 ... if it exists: the engine's names without the engine, which a small device lacks."""
     names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
     path = base if exist_ok else next(name for name in names if not name.exists())
     if make:

@@ -95,10 +95,12 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     classes = len(ast.literal_eval(told["names"]))
     frame = (options.frame[1], options.frame[0]) if options.frame else None
     place = Placement.centred(frame or (height, width), (height, width))
+    if options.roi and not frame:
+        raise DPoseError("roi is a share of the camera's picture: say its width and height too, frame=(640, 480)")
     inside = options.preprocess and frame is not None
     if inside and place.size != frame:
         raise DPoseError(
-            "a graph that resizes the camera's pictures itself moves keypoints by more than half a pixel: leave out "
+            "resizing in the graph does not give the pixels that the runtime's resizing gives: leave out "
             f"preprocess=True, or letterbox the pictures to {width}x{height} before"
         )
     tail = _Graph(model.graph, opset)
@@ -122,7 +124,9 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     }
     model.metadata_props.add(key=SINGLE, value=str(about))
     onnx.checker.check_model(model)
-    onnx.save(model, str(target))
+    partial = Path(f"{target}.part")
+    onnx.save(model, str(partial))
+    partial.replace(target)
     return Path(target)
 
 
