@@ -270,6 +270,24 @@ def test_frozen_backbone(base):
     assert float(rows(trainer.csv)[0]["train/att_loss"]) > 0
 
 
+def test_distillation_keeps_the_keypoint_losses(base):
+    teacher = DPoseTrainer(base, name="teacher", epochs=1, balance=0, att=0)
+    teacher.train()
+    with pytest.raises(DPoseError, match="distill_model cannot be used with the attention term"):
+        DPoseTrainer(base, name="refused", distill_model=str(teacher.best))
+    losses = {}
+    for far in (0, 5):
+        student = DPoseTrainer(
+            base, name=f"far{far}", epochs=1, clusters=3, att=0, kpt_far=far, distill_model=str(teacher.best)
+        )
+        student.train()
+        losses[far] = rows(student.csv)[0]
+        model, _ = load_checkpoint(student.best)
+        assert list(model.state_dict()) == list(weights(teacher.best)) and not model.criterion
+    assert float(losses[5]["train/dis_loss"]) > 0
+    assert float(losses[5]["train/pose_loss"]) > 2 * float(losses[0]["train/pose_loss"])
+
+
 def test_a_saved_args_file_starts_a_new_run(base):
     first = DPoseTrainer(base, name="first", epochs=1, clusters=3, att=0)
     first.train()

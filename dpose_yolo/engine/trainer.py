@@ -225,7 +225,8 @@ class DPoseTrainer(PoseTrainer):
 
     def _attach(self) -> None:
         """Put the box loss and the attention term around the criteria of the live model and of its average."""
-        for model, live in ((unwrap_model(self.model), True), (self.ema.ema, False)):
+        for whole, live in ((unwrap_model(self.model), True), (self.ema.ema, False)):
+            model = getattr(whole, "student_model", whole)  # the one that learns, where another is distilled into it
             # A plain dict: the checkpoint stays loadable where this package is not installed.
             model.dpose = dict(self.dpose)
             if not self._changes_criterion():
