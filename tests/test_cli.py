@@ -16,7 +16,7 @@ from dpose_yolo import __version__
 from dpose_yolo.cli import COMMANDS, parse_arguments, run
 from dpose_yolo.commands.usage import TAKES
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.settings import defaults, load_cfg, resolve, specification
+from dpose_yolo.settings import AUTO, defaults, load_cfg, resolve, specification
 
 
 def dpose(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -104,7 +104,8 @@ def test_info_is_one_json_line():
 
 
 def test_every_setting_has_a_valid_default_a_range_and_help():
-    assert resolve(defaults()) == defaults()
+    auto = {name: value for name, value in AUTO.items() if defaults()[name] == "auto"}
+    assert resolve(defaults()) == {**defaults(), **auto}
     for name, setting in specification().items():
         assert setting.help and "\n" not in setting.help, name
         assert setting.words or setting.limits or setting.type in ("flag", "layers"), name
@@ -119,7 +120,17 @@ def test_paper_preset_is_the_papers():
     paper = load_cfg("paper")
     assert (paper["epochs"], paper["lr0"], paper["lr_drop"], paper["optimizer"]) == (350, 1e-4, 250, "Adam")
     assert [paper[k] for k in ("att", "box", "cls", "pose", "kobj")] == [5, 1, 1, 1, 1]
-    resolve({k: v for k, v in paper.items() if k in specification()})
+    recipe = resolve({k: v for k, v in paper.items() if k in specification()})
+    assert (recipe["att_map"], recipe["balance"], recipe["clusters"], recipe["refits"]) == ("gradcam", 1, 16, 0)
+    assert recipe["kpt_far"] == recipe["pose_score"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "far"), [({}, 1), ({"att": 0}, 1), ({"balance": 0}, 1), ({"balance": 0, "att": 0}, 0)]
+)
+def test_keypoint_losses_are_off_by_themselves_where_both_parts_are(given, far):
+    assert resolve(given)["kpt_far"] == far and (resolve(given)["pose_score"] > 0) == bool(far)
+    assert resolve({**given, "kpt_far": 0.25})["kpt_far"] == 0.25
 
 
 def test_commands_on_a_tiny_set(tmp_path, mini_dataset, capsys):

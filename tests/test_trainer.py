@@ -53,7 +53,7 @@ def test_a_whole_run_records_everything(base):
         "clusters": 4,
         "att": 2.0,
         "box_loss": "diou",
-        "balance": 1.0,
+        "balance": 0.5,
     }
     assert set(specification()) <= set(saved)
     model, _ = load_checkpoint(trainer.best)
@@ -118,8 +118,9 @@ def test_resume_draws_what_the_unbroken_run_would(base):
 def test_mosaic_partners_follow_the_balance(base, mini_dataset, cache):
     data = mini_dataset("tail", train=160)
     trainer = DPoseTrainer(
-        {**base, "data": str(data)}, epochs=1, att=0, clusters=4, mosaic=1.0, close_mosaic=0, cache=cache
-    )
+        {**base, "data": str(data)}, epochs=1, att=0, clusters=4, balance=1, refits=0, mosaic=1.0, close_mosaic=0,
+        cache=cache,
+    )  # fmt: skip
     trainer.train()
     part = rows(trainer.save_dir / "posture_draws.csv")
     natural = np.array([float(r["natural"]) for r in part])
