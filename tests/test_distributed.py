@@ -44,6 +44,9 @@ def worker(rank: int, port: int, order: int, hyp: dict, shares: list[list[int]],
     (loss.sum() * 2).backward()  # as the engine does: times the number of processes
     if rank == 0:
         torch.save({n: p.grad for n, p in model.module.named_parameters()}, out)
+    # Both are done and nothing of the communication is left when the group ends: its threads would abort the process.
+    dist.barrier()
+    del model, loss
     dist.destroy_process_group()
 
 
