@@ -14,7 +14,8 @@ from dpose_yolo.dataset.hashes import text_hash
 from dpose_yolo.errors import DPoseError
 
 SUBJECT_COLUMNS = ("subject", "person", "driver")
-NAME_COLUMNS = ("posture", "action", "name", "activity")
+NAME_COLUMNS = ("posture", "action", "name")
+CHECKED_NAMES = (*NAME_COLUMNS, "activity")  # an activity is no posture to measure by, but parts should share it
 UNKNOWN, AMBIGUOUS = -1, -2
 
 
@@ -65,7 +66,7 @@ class Index:
         keys, subject, name = array("Q"), array("i"), array("i")
         known: tuple[dict[str, int], dict[str, int]] = ({}, {})
         for row in rows_of(path):
-            words = [next((row[c] for c in columns if c in row), "") for columns in (SUBJECT_COLUMNS, NAME_COLUMNS)]
+            words = [next((row[c] for c in columns if c in row), "") for columns in (SUBJECT_COLUMNS, CHECKED_NAMES)]
             first, second = (self._number(w, k, t) for w, k, t in zip(words, known, self._tables(), strict=True))
             for key in _keys(row):
                 keys.append(key)

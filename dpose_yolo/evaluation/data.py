@@ -11,13 +11,12 @@ import numpy as np
 from ultralytics.utils import LOGGER
 from ultralytics.utils.metrics import OKS_SIGMA
 
+from dpose_yolo.dataset.index import NAME_COLUMNS, SUBJECT_COLUMNS
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.postures import PoseTable, keypoint_names, pose_table
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.metrics.samples import Truth
-from dpose_yolo.report.tables import NAME_COLUMNS, csv_column
-
-SUBJECT_COLUMNS = ("subject", "person", "driver")
+from dpose_yolo.report.tables import csv_column
 
 
 @dataclass

@@ -32,7 +32,8 @@ class SingleOptions:
         roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
         frame: width and height of the camera's pictures, None if only the runtime knows.
         preprocess: take uint8 pictures (1, H, W, C) in BGR order rather than letterboxed floats: of the size of `frame`
-            (the letterbox is then in the graph, and results are in pixels of the frame), else of the network's input.
+            (borders are then in the graph, but no resizing, and results are in pixels of the frame), else of the
+            network's input.
         grey: those pictures have one channel.
     """
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dpose_yolo.dataset.index import NAME_COLUMNS
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
 
 if TYPE_CHECKING:
     from dpose_yolo.engine.postures import PoseTable, PosturePlan
     from dpose_yolo.posture.mixture import PostureMixture
-
-NAME_COLUMNS = ("posture", "action", "name")
 
 
 @dataclass
