@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-slow lint clean
+.PHONY: help setup demo bench api test test-slow lint clean
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
@@ -25,6 +25,13 @@ demo: setup ## train, validate, explain, export and predict on the sample set (a
 
 bench: setup ## the smallest study of docs/benchmarks.md, under an hour on two cores (runs/bench; goes on when run again)
 	@PATH="$(BIN):$$PATH" bash scripts/bench.sh
+
+# The modules a user calls; their docstrings are the reference.
+API := settings errors engine.trainer posture attention losses metrics runtime
+
+api: setup ## reference of the Python interface from its docstrings, as HTML (runs/api/index.html)
+	@"$(BIN)/pdoc" --docformat google --no-show-source --output-directory runs/api $(API:%=dpose_yolo.%)
+	@echo "api: runs/api/index.html"
 
 lint: setup ## ruff format, ruff check, mypy
 	@"$(BIN)/ruff" format --check --quiet . || { echo "ruff format: run '.venv/bin/ruff format .'"; exit 1; }
