@@ -1,6 +1,6 @@
 """What posture balance really draws, where the postures have names that it does not know.
 
-    python benchmarks/draws.py data=cabin/data.yaml clusters=8,16,32 covariance=full,tied refits=0,1
+    python benchmarks/draws.py data=cabin/data.yaml clusters=8,16,32 covariance=full,tied refits=0,1 mixtures=1,5
 
 Every combination of the comma lists is fitted to the training part. The names (CSV beside the data, column posture or
 action) are only counted: head, medium and tail are thirds of the names by frequency, evenness is the entropy of the
@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import yaml
 
-from dpose_yolo.engine.postures import pose_table, posture_mixture, posture_plan
+from dpose_yolo.engine.postures import averaged_plan, pose_table, posture_mixtures
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.metrics.postures import frequency_thirds
 from dpose_yolo.settings import resolve
@@ -47,7 +47,7 @@ def main(words: list[str]) -> None:
         chosen = dict(zip(lists, values, strict=True))
         settings = resolve(chosen)
         table = pose_table(part.training()[0], part.table.names, settings["posture_scale"])
-        plan = posture_plan(table, posture_mixture(table, settings), settings)
+        plan = averaged_plan(table, posture_mixtures(table, settings), settings)
         told = " ".join(f"{k}={v}" for k, v in chosen.items())
         print(f"| {told} | {shares(plan.expected, names)}", flush=True)
 

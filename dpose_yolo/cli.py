@@ -41,7 +41,7 @@ EXAMPLES = """examples
   dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4
   dpose check data=my_cabin.yaml strict=True
-  dpose clusters data=my_cabin.yaml clusters=16
+  dpose clusters data=my_cabin.yaml clusters=32
   dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
   dpose export model=best.pt format=onnx imgsz=480
   dpose info model=dpose-125.yaml imgsz=640"""

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dpose_yolo.engine.postures import PoseTable, PosturePlan, balanced_poses, posture_mixture, posture_plan
+from dpose_yolo.engine.postures import (
+    PoseTable,
+    PosturePlan,
+    averaged_plan,
+    balanced_poses,
+    posture_mixture,
+    posture_mixtures,
+    posture_plan,
+)
 from dpose_yolo.settings import resolve
 
 COMMON, RARE = 900, (30, 20, 10)  # poses of the crowded posture, and of three rare ones
@@ -60,3 +68,28 @@ def test_refits_change_the_key_of_the_saved_mixture(table, tmp_path):
     first = posture_mixture(table, settings, cache=tmp_path / "train")
     assert posture_mixture(table, settings, cache=tmp_path / "train").key_ == first.key_
     assert posture_mixture(table, {**settings, "refits": 1}, cache=tmp_path / "train").key_ != first.key_
+
+
+def test_draws_are_averaged_over_mixtures(table, tmp_path):
+    settings = resolve({"clusters": 6, "mixtures": 3, "repeat_cap": 4})
+    mixtures = posture_mixtures(table, settings, seed=5, cache=tmp_path / "train")
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "train.2.postures.npz", "train.3.postures.npz", "train.postures.npz",
+    ]  # fmt: skip
+    plans = [posture_plan(table, posture_mixture(table, settings, seed), settings) for seed in (5, 1005, 2005)]
+    plan = averaged_plan(table, mixtures, settings)
+    np.testing.assert_allclose(plan.expected, np.mean([p.expected for p in plans], 0), rtol=1e-12)
+    np.testing.assert_array_equal(plan.cluster, plans[0].cluster)
+    assert plan.expected.sum() == pytest.approx(len(table.files)) and plan.expected.max() <= 4
+    assert max(np.abs(p.expected - plans[0].expected).max() for p in plans[1:]) > 0.1  # the fits do differ
+    effective = [p.expected.sum() ** 2 / (p.expected**2).sum() for p in (plan, *plans)]
+    assert effective[0] > np.mean(effective[1:])
+
+
+@pytest.mark.parametrize("settings", [{"mixtures": 1}, {"mixtures": 4, "balance": 0, "att": 0}])
+def test_one_mixture_is_enough_for_one_or_for_natural_draws(table, settings):
+    settings = resolve({"clusters": 4, **settings})
+    mixtures = posture_mixtures(table, settings)
+    assert len(mixtures) == 1
+    alone = posture_plan(table, mixtures[0], settings).expected
+    np.testing.assert_array_equal(averaged_plan(table, mixtures, settings).expected, alone)

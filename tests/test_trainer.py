@@ -149,7 +149,7 @@ def test_mixture_is_reused_and_refitted_by_content(base, monkeypatch):
 
     def run(**settings):
         DPoseTrainer(
-            base, exist_ok=True, epochs=1, val=False, att=0, **{"clusters": 3, "refits": 0, **settings}
+            base, exist_ok=True, epochs=1, val=False, att=0, **{"clusters": 3, "refits": 0, "mixtures": 1, **settings}
         ).train()
         return len(fits)
 
@@ -161,6 +161,9 @@ def test_mixture_is_reused_and_refitted_by_content(base, monkeypatch):
     (label.parent.with_suffix(".cache")).unlink()
     assert run() == 2  # another content
     assert run(clusters=2) == 3  # another setting
+    assert run(clusters=2, mixtures=3) == 5  # two more, beside the first
+    assert run(clusters=2, mixtures=3) == 5
+    assert run(clusters=2, mixtures=3, balance=0, kpt_far=1) == 5  # natural draws need none
 
 
 def test_presets_and_settings_files(tmp_path, base):

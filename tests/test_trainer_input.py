@@ -27,7 +27,7 @@ BAD = [
 @pytest.mark.parametrize(("wrong", "line"), BAD, ids=[next(iter(w)) for w, _ in BAD])
 def test_wrong_settings_get_one_clear_line(base, wrong, line):
     with pytest.raises(DPoseError) as error:
-        DPoseTrainer(base, name="wrong", **wrong).train()
+        DPoseTrainer({"clusters": 4, **base, "name": "wrong", **wrong}).train()
     assert line in str(error.value) and "\n" not in str(error.value)
 
 
@@ -76,7 +76,7 @@ SPOILT = [
 def test_bad_data_gets_one_clear_line(base, spoil, line):
     spoil(Path(base["data"]))
     with pytest.raises(DPoseError) as error:
-        DPoseTrainer(base, name="bad").train()
+        DPoseTrainer(base, name="bad", clusters=4).train()
     assert line in str(error.value) and "\n" not in str(error.value)
 
 
@@ -114,7 +114,7 @@ MORE = [
 @pytest.mark.parametrize(("wrong", "line"), MORE, ids=[str(next(iter(w.values()))) for w, _ in MORE])
 def test_more_wrong_settings(base, wrong, line):
     with pytest.raises(DPoseError) as error:
-        DPoseTrainer({**base, "name": "wrong", **wrong}).train()
+        DPoseTrainer({"clusters": 4, **base, "name": "wrong", **wrong}).train()
     assert line in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
 
 

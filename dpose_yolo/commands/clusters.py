@@ -12,6 +12,7 @@ from dpose_yolo.settings import resolve
 DPOSE = (
     "clusters",
     "refits",
+    "mixtures",
     "balance",
     "repeat_cap",
     "responsibility",
@@ -34,7 +35,7 @@ def main(settings: dict[str, Any]) -> None:
 
     require_engine()
     labels, data, folder = load_labels(data_file, "train", dpose["skip_bad"])
-    from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
+    from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table, posture_mixtures
     from dpose_yolo.evaluation.data import find_index, image_names
     from dpose_yolo.report.atlas import save_atlas
     from dpose_yolo.report.tables import cluster_table, save_tables
@@ -44,11 +45,12 @@ def main(settings: dict[str, Any]) -> None:
         raise DPoseError(f"seed={seed} must be a whole number")
     # The mixture is the training part's, whichever part it is shown on; training fits and keeps the same one.
     table = pose_table(labels, keypoint_names(data), dpose["posture_scale"])
-    mixture = posture_mixture(table, dpose, seed, where=f"the training part of {data_file}", cache=folder)
+    mixtures = posture_mixtures(table, dpose, seed, where=f"the training part of {data_file}", cache=folder)
+    mixture = mixtures[0]
     if split != "train":
         labels, data, _ = load_labels(data_file, split, dpose["skip_bad"])
         table = pose_table(labels, keypoint_names(data), dpose["posture_scale"])
-    plan = posture_plan(table, mixture, dpose)
+    plan = averaged_plan(table, mixtures, dpose)
     names, _ = image_names(find_index(data_file, data, split), table.files, asked=False)
     frame = cluster_table(table, mixture, plan, names)
     folder = output_folder(settings, "clusters")

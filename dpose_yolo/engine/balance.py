@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ultralytics.utils import LOGGER, RANK
 
 from dpose_yolo.engine.partners import PARTNERS, balance_partners
-from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
+from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table, posture_mixtures
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.sampler import PostureSampler
 
@@ -42,8 +42,9 @@ class BalancedDraws:
         self.skeleton = data.get("skeleton")
         self.table = pose_table(dataset.labels, keypoint_names(data), settings["posture_scale"])
         cache = Path(dataset.label_files[0]).parent
-        self.mixture = posture_mixture(self.table, settings, seed, where=f"{data['train']}", cache=cache)
-        self.plan = posture_plan(self.table, self.mixture, settings)
+        mixtures = posture_mixtures(self.table, settings, seed, where=f"{data['train']}", cache=cache)
+        self.mixture = mixtures[0]
+        self.plan = averaged_plan(self.table, mixtures, settings)
         self.by_path = {f: i for i, f in enumerate(self.table.files)}
         self.drawn = np.zeros(len(self.table.files), dtype=np.int64)
         self.partners = np.zeros_like(self.drawn)

@@ -23,6 +23,7 @@ from dpose_yolo.posture.weights import (
 )
 
 FIT_METHOD = 1  # raised when the fit changes, so that mixtures of the old one are not reused
+SEED_STEP = 1000  # between the seeds of the mixtures of one training, so that trainings with seeds 0, 1, 2 share none
 
 
 @dataclass
@@ -192,3 +193,30 @@ def posture_plan(table: PoseTable, mixture: PostureMixture, settings: dict[str, 
     probability = balanced_probabilities(responsibilities, settings["balance"])
     expected = expected_counts(probability, len(table.files), settings["repeat_cap"])
     return PosturePlan(responsibilities, responsibilities.argmax(1), expected)
+
+
+def posture_mixtures(
+    table: PoseTable, settings: dict[str, Any], seed: int = 0, where: str = "the data", cache: Path | None = None
+) -> list[PostureMixture]:
+    """The posture mixture of a training part, and the others whose draws are averaged with its (`mixtures`).
+
+    Arguments and errors are those of `posture_mixture`, which gives the first: the one that is shown and kept with a
+    run.
+    Natural draws (`balance=0`) need no other.
+    """
+    count = settings["mixtures"] if settings["balance"] > 0 else 1
+    caches = [cache.with_name(f"{cache.name}.{i + 1}") if cache and i else cache for i in range(count)]
+    return [posture_mixture(table, settings, seed + i * SEED_STEP, where, kept) for i, kept in enumerate(caches)]
+
+
+def averaged_plan(table: PoseTable, mixtures: Sequence[PostureMixture], settings: dict[str, Any]) -> PosturePlan:
+    """The plan of the first mixture, with expected draws that are the mean over all of them.
+
+    Fits from different starts cut the postures differently, and with even draws a posture that happens to share a
+    component with a common one is rare again. The mean keeps what the fits agree on and spreads the draws over more
+    images.
+    """
+    plan = posture_plan(table, mixtures[0], settings)
+    others = [posture_plan(table, mixture, settings).expected for mixture in mixtures[1:]]
+    plan.expected = np.mean([plan.expected, *others], axis=0)
+    return plan
