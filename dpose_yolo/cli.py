@@ -20,6 +20,7 @@ COMMANDS = {
     "ablate": "what each part brings: baseline, balance, attention, both, over several seeds",
     "sweep": "any setting at several values, over several seeds, in one table",
     "bench": "step time, epoch time and memory of training with and without each part",
+    "prepare": "a data set from videos, pictures, Drive&Act, DriPE, COCO keypoints or State Farm",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
     "clusters": "posture atlas of a data set: clusters, counts, before and after balancing",
     "cam": "attention maps: where a model looks for a keypoint",
@@ -28,10 +29,10 @@ COMMANDS = {
 }
 
 # Commands that take words without a name, and the setting under which they get them, as a list.
-POSITIONAL = {"bench": "what", "compare": "models"}
+POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
 
 # Names and paths stay as they are typed, even where they look like numbers.
-AS_TYPED = ("name", "project", "data", "model", "cfg", "resume", "names", "mixture")
+AS_TYPED = ("name", "project", "data", "model", "cfg", "resume", "names", "mixture", "src", "dst")
 
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
@@ -40,6 +41,7 @@ EXAMPLES = """examples
   dpose val model=runs/train/weights/best.pt data=data/cabin_mini.yaml split=test
   dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4
+  dpose prepare video src=footage dst=data/my_cabin frames=5000
   dpose check data=my_cabin.yaml strict=True
   dpose clusters data=my_cabin.yaml clusters=32
   dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
