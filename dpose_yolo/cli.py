@@ -21,7 +21,7 @@ COMMANDS = {
     "sweep": "any setting at several values, over several seeds, in one table",
     "bench": "step time, epoch time and memory of training with and without each part",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
-    "clusters": "posture atlas of a data set: clusters, counts, before and after balancing",
+    "clusters": "posture atlas of a data set, before and after balancing; what is new in another set",
     "cam": "attention maps: where a model looks for a keypoint",
     "info": "parameters and GFLOPs of a model, as one JSON line",
     "settings": "the settings that DPOSE adds to the engine's, with range and default",
@@ -31,7 +31,7 @@ COMMANDS = {
 POSITIONAL = {"bench": "what", "compare": "models"}
 
 # Names and paths stay as they are typed, even where they look like numbers.
-AS_TYPED = ("name", "project", "data", "model", "cfg", "resume", "names", "mixture")
+AS_TYPED = ("name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture")
 
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
