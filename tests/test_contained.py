@@ -65,7 +65,7 @@ OUTSIDE = {
 @pytest.mark.parametrize("case", OUTSIDE)
 def test_what_leaves_the_folder_is_refused_in_one_line(card: Path, case: str) -> None:
     OUTSIDE[case](card)
-    with pytest.raises(DPoseError, match="outside the data folder .* or set outside=True") as error:
+    with pytest.raises(DPoseError, match=r"outside the data folder .* or set outside=True") as error:
         load_labels(card)
     assert "\n" not in str(error.value)
     with pytest.raises(DPoseError, match="outside the data folder"):
@@ -87,8 +87,8 @@ def test_what_stays_inside_is_taken(card: Path, tmp_path: Path, monkeypatch: pyt
     apart = change(tmp_path / shutil.copy(card, tmp_path / "apart.yaml"), path=str(whole))  # a YAML far from its data
     assert len(load_labels(apart)[0]) == 8
     assert len(load_labels(change(apart, train=str(whole / "images" / "train")))[0]) == 8
-    above = change(apart, path=str(tmp_path), train=["set/images/train", "elsewhere/images/train"], val="set/images/val",
-                   test="set/images/test")  # fmt: skip
+    both = ["set/images/train", "elsewhere/images/train"]
+    above = change(apart, path=str(tmp_path), train=both, val="set/images/val", test="set/images/test")
     assert len(load_labels(above)[0]) == 16  # two data sets below one folder
     monkeypatch.chdir(tmp_path)
     assert len(load_labels(change(card, path="set"))[0]) == 8  # relative to the working directory, as the engine has it
@@ -132,7 +132,7 @@ def test_a_linked_list_is_read_where_the_engine_reads_it(card: Path, tmp_path: P
     target.write_text("./images/train/train_0000.png\n")
     (card.parent / "train.txt").symlink_to(target)
     change(card, train="train.txt")
-    with pytest.raises(DPoseError, match="line 1 of .* outside the data folder"):
+    with pytest.raises(DPoseError, match=r"line 1 of .* outside the data folder"):
         load_labels(card)
     labels, _, _ = load_labels(card, outside=True)
     assert labels[0]["im_file"] == str(tmp_path / "elsewhere" / "images" / "train" / "train_0000.png")
@@ -149,7 +149,7 @@ def test_full_paths_below_a_linked_data_folder(card: Path, tmp_path: Path) -> No
 def test_training_and_clusters_refuse_and_leave_nothing(card: Path, base: dict) -> None:
     change(card, train="../elsewhere/images/train")
     settings = {**base, "data": str(card), "att": 0}
-    with pytest.raises(DPoseError, match="train of .*data.yaml names .* or set outside=True"):
+    with pytest.raises(DPoseError, match=r"train of .*data.yaml names .* or set outside=True"):
         DPoseTrainer(settings)
     assert DPoseTrainer(settings, outside=True).data["train"].endswith("elsewhere/images/train")
     project = card.parents[1] / "out"

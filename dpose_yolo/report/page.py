@@ -25,7 +25,7 @@ td,th{text-align:left;padding:4px 10px 4px 0;vertical-align:top;border-bottom:1p
 th{font-weight:600;overflow-wrap:normal}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 figure{margin:0} img{display:block;max-width:100%;height:auto} figcaption{font-size:12px;color:#555}
-figcaption,td.f,li{overflow-wrap:anywhere} .row{display:flex;flex-wrap:wrap;gap:10px;margin:8px 0}
+h1,h2,p,figcaption,td.f,li{overflow-wrap:anywhere} .row{display:flex;flex-wrap:wrap;gap:10px;margin:8px 0}
 .error{color:#a63a00;font-weight:600} .warning{color:#00558a;font-weight:600} .note,.faint{color:#5c5c5c}
 @media(max-width:600px){body{padding:12px} .wide{display:none}}
 """

@@ -127,7 +127,9 @@ def print_shift(df: pd.DataFrame, sets: Sequence[str]) -> None:
     table = Table(box=None, pad_edge=False)
     names = [c for c in ("old_name", "new_name") if c in df and df[c].notna().any()]
     for column in ("posture", "old_poses", "new_poses", "old_share", "new_share", *names, "state"):
-        table.add_column(column.replace("_", " "), justify="left" if column in (*names, "state") else "right")
+        table.add_column(
+            column.replace("_", " "), justify="left" if column in (*names, "state") else "right", overflow="fold"
+        )
     for row in records(df):
         cells = [row["posture"], str(row["old_poses"]), str(row["new_poses"])]
         cells += [f"{row['old_share']:.3f}", f"{row['new_share']:.3f}"]
@@ -143,7 +145,10 @@ def summary(df: pd.DataFrame) -> str:
     new = f"{int(fresh['new_poses'].sum())} new poses are unlike all old ones"
     new += f", in {len(fresh)} posture{'s' * (len(fresh) != 1)}" if len(fresh) else ""
     gone = ", ".join(lacking["posture"]) or "none"
-    return f"{new}; old postures that the new set lacks: {gone}"
+    doubt = ""
+    if fresh["new_poses"].sum() > 0.5 * df["new_poses"].sum():
+        doubt = "; with so many of them, ask first whether boxes and keypoints are labelled by the same rules in both"
+    return f"{new}; old postures that the new set lacks: {gone}{doubt}"
 
 
 def save_shift_chart(
@@ -163,11 +168,22 @@ def save_shift_chart(
     axes.bar(at + 0.2, 100 * df["new_share"], 0.4, color=GREEN, label="new")
     axes.set(xlim=(-0.6, len(at) - 0.4), ylabel="share, %")
     axes.set_xticks(at, [row.replace(" ", "\n") for row in df["posture"]])
+    axes.margins(y=0.14)
     plain_axes(axes)
     for i, row in enumerate(records(df)):
         if row["state"]:
             top = 100 * max(row["old_share"], row["new_share"])
-            axes.annotate(row["state"], (i, top), (0, 3), textcoords="offset points", ha="center", size=8, color=INK)
+            turn = 90 if len(df) > 12 else 0  # words beside each other would run into each other
+            axes.annotate(
+                row["state"],
+                (i, top),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                size=8,
+                color=INK,
+                rotation=turn,
+            )
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1.02), borderaxespad=0)
     axes.set_title(f"old: {sets[0]}\nnew: {sets[1]}", loc="left", size=9, color=INK, parse_math=False)
     for i, row in enumerate(told):
