@@ -125,15 +125,15 @@ def print_shift(df: pd.DataFrame, sets: Sequence[str]) -> None:
     console = Console()
     console.print(f"\nold: {escape(sets[0])}\nnew: {escape(sets[1])}")
     table = Table(box=None, pad_edge=False)
-    names = [c for c in ("old_name", "new_name") if c in df and df[c].notna().any()]
-    for column in ("posture", "old_poses", "new_poses", "old_share", "new_share", *names, "state"):
-        table.add_column(
-            column.replace("_", " "), justify="left" if column in (*names, "state") else "right", overflow="fold"
-        )
+    known = any(df[c].notna().any() for c in ("old_name", "new_name") if c in df)
+    columns = ["posture", "old poses", "new poses", "old share", "new share", *(["name"] if known else []), "state"]
+    for column in columns:  # of two names there is room for one; the files have both
+        left = column in ("name", "state")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in records(df):
         cells = [row["posture"], str(row["old_poses"]), str(row["new_poses"])]
         cells += [f"{row['old_share']:.3f}", f"{row['new_share']:.3f}"]
-        cells += [escape(row[name] or "") for name in names]
+        cells += [escape(row.get("old_name") or row.get("new_name") or "")] if known else []
         table.add_row(*cells, row["state"])
     console.print(table)
     console.print(summary(df))
