@@ -1,9 +1,10 @@
-"""Peak memory of `dpose check` on sets of growing size.
+"""Peak memory and time of `dpose check` on sets of growing size.
 
-    python benchmarks/check.py images=2000,100000
+    python benchmarks/check.py images=2000,20000,100000
 
 Each set is made up in a temporary folder (noise of 12 x 12 pixels, one labelled person an image) and checked by a
-process of its own, whose peak resident memory is printed.
+process of its own, whose peak resident memory is printed. The last column is what each further image costs, beside the
+smallest set.
 """
 
 import subprocess
@@ -15,12 +16,13 @@ import cv2
 import numpy as np
 
 CHECK = """
-import resource, sys
+import resource, sys, time
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.check import check
 from dpose_yolo.dataset.findings import Findings
+start = time.perf_counter()
 check(read_card(sys.argv[1]), Findings())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.perf_counter() - start)
 """
 
 
@@ -43,12 +45,16 @@ def make(folder: Path, images: int) -> Path:
 def main(words: list[str]) -> None:
     """Print a Markdown table."""
     given = dict(word.split("=", 1) for word in words)
-    print("| images | peak memory, MB |\n|---:|---:|")
-    for images in map(int, given.get("images", "2000,100000").split(",")):
+    print("| images | seconds | peak memory, MB | bytes for each further image |\n|---:|---:|---:|---:|")
+    first: tuple[int, float] | None = None
+    for images in map(int, given.get("images", "2000,20000,100000").split(",")):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-c", CHECK, str(make(Path(folder), images))]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(f"| {images} | {float(done.stdout):.0f} |", flush=True)
+            peak, seconds = map(float, done.stdout.split())
+            first = first or (images, peak)
+            each = f"{(peak - first[1]) / (images - first[0]):.0f}" if images > first[0] else ""
+            print(f"| {images} | {seconds:.0f} | {peak / 2**20:.0f} | {each} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ COMMANDS = {
     "bench": "step time, epoch time and memory of training with and without each part",
     "prepare": "a data set from videos, pictures, Drive&Act, DriPE, COCO keypoints or State Farm",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
-    "clusters": "posture atlas of a data set: clusters, counts, before and after balancing",
+    "clusters": "posture atlas of a data set, before and after balancing; what is new in another set",
     "cam": "attention maps: where a model looks for a keypoint",
     "info": "parameters and GFLOPs of a model, as one JSON line",
     "settings": "the settings that DPOSE adds to the engine's, with range and default",
@@ -32,7 +32,7 @@ COMMANDS = {
 POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
 
 # Names and paths stay as they are typed, even where they look like numbers.
-AS_TYPED = ("name", "project", "data", "model", "cfg", "resume", "names", "mixture", "src", "dst")
+AS_TYPED = ("name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst")
 
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100

@@ -26,7 +26,7 @@ def main(settings: dict[str, Any]) -> int:
     from dpose_yolo.dataset.check import check
     from dpose_yolo.dataset.findings import Findings
     from dpose_yolo.dataset.mend import write_lists
-    from dpose_yolo.report.check import print_findings, save_page
+    from dpose_yolo.report.check import print_findings, save_findings
     from dpose_yolo.report.drawing import replacing
 
     card = read_card(data)
@@ -44,7 +44,7 @@ def main(settings: dict[str, Any]) -> int:
         with suppress(OSError):
             folder.rmdir()
         raise
-    save_page(checked, folder / "check.html", images)
+    save_findings(checked, folder / "check.html", images)
     print_findings(checked)
     print(f"\ncheck.csv, check.html in {folder}")
     if fix:

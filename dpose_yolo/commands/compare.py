@@ -10,7 +10,7 @@ from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
 
 OWN = ("models", "data", "split", "keypoints", "box_factor", "rounds", "project", "name", "exist_ok")
-MEASURE = ("skip_bad", "names", "mixture", "oks_area", "bootstrap")
+MEASURE = ("skip_bad", "outside", "names", "mixture", "oks_area", "bootstrap")
 ENGINE = ("imgsz", "batch", "device", "workers", "conf", "iou", "max_det", "quantize")
 
 
@@ -29,7 +29,7 @@ def main(settings: dict[str, Any]) -> None:
     from dpose_yolo.commands.val import own_settings
 
     own = own_settings({k: settings[k] for k in MEASURE if k in settings})
-    reading = {k: own.pop(k) for k in ("names", "skip_bad") if k in own}
+    reading = {k: own.pop(k) for k in ("names", "skip_bad", "outside") if k in own}
     own.pop("postures", None)
     from dpose_yolo.evaluation.data import load_part
     from dpose_yolo.peers.compare import compare

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MIXTURE = ("clusters", "refits", "covariance", "min_labelled", "posture_scale")  # settings of a mixture to be fitted
 OWN = (
-    *MIXTURE, "skip_bad", "att_layers", "att_radius",
+    *MIXTURE, "skip_bad", "outside", "att_layers", "att_radius",
     "names", "mixture", "oks_area", "bootstrap", "attention", "cam_limit",
 )  # fmt: skip
 
@@ -59,7 +59,9 @@ def own_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """
     spec = specification()
     found: dict[str, Any] = {k: settings[k] for k in ("names", "mixture") if settings.get(k) is not None}
-    found |= {k: spec[k].check(settings[k]) for k in ("skip_bad", "att_layers", "att_radius") if k in settings}
+    found |= {
+        k: spec[k].check(settings[k]) for k in ("skip_bad", "outside", "att_layers", "att_radius") if k in settings
+    }
     found["postures"] = {k: spec[k].check(settings[k]) for k in MIXTURE if k in settings}
     if "oks_area" in settings:
         area = settings["oks_area"]

@@ -55,7 +55,7 @@ def read_card(data: Any) -> Card:
     file = _file(data)
     raw = read_yaml(file)
     root = _root(raw, file)
-    parts = {name: places for name in PARTS if (places := _places(raw.get(name), root, f"{name} of {file}"))}
+    parts = {name: found for name in PARTS if (found := places(raw.get(name), root, f"{name} of {file}"))}
     if not parts:
         raise DPoseError(f"{file} names no images: write train: and val: with folders or lists of images")
     count, dims = _keypoints(raw.get("kpt_shape"), file)
@@ -118,7 +118,18 @@ def _root(raw: dict[str, Any], file: Path) -> str:
     return os.path.abspath(given)
 
 
-def _places(value: Any, root: str, where: str) -> tuple[str, ...]:
+def places(value: Any, root: str, where: str, exist: bool = True) -> tuple[str, ...]:
+    """Full paths of a part of a data YAML: folders and lists, one or several.
+
+    Args:
+        value: what the YAML has for the part.
+        root: data folder.
+        where: what names it, as the beginning of an error line.
+        exist: refuse what does not exist.
+
+    Raises:
+        DPoseError: for a path outside the data folder.
+    """
     if value is None or value == "" or value == []:
         return ()
     found = []
@@ -126,7 +137,7 @@ def _places(value: Any, root: str, where: str) -> tuple[str, ...]:
         if isinstance(entry, str) and entry.startswith("../") and not os.path.exists(os.path.join(root, entry)):
             entry = entry[3:]  # as the engine does it: exports of some tools start with ../ and mean the folder itself
         place = inside(root, entry, where)
-        if not os.path.exists(place):
+        if exist and not os.path.exists(place):
             raise DPoseError(f"{where} names {entry}, which does not exist: {place} should be a folder or a list")
         found.append(place)
     return tuple(found)

@@ -52,12 +52,15 @@ def listed(path: str, root: str) -> Iterator[str]:
     Raises:
         DPoseError: for a file that is not text, and for a path outside the data folder.
     """
+    beside, target = os.path.dirname(path), os.path.realpath(path)
+    if os.path.dirname(target) != os.path.realpath(beside):
+        beside = os.path.dirname(target)  # the engine follows a link to a list before it looks beside it
     try:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 entry = line.strip()
                 if is_image(entry):
-                    base = os.path.dirname(path) if entry.startswith("./") else os.getcwd()
+                    base = beside if entry.startswith("./") else os.getcwd()
                     yield inside(root, entry, f"line {number} of {path}", base)
     except (OSError, UnicodeDecodeError) as error:
         raise DPoseError(f"{path} is no readable list of images: {' '.join(str(error).split())}") from error

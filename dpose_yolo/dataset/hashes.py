@@ -63,7 +63,8 @@ def nearest(queries: np.ndarray, pool: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def groups_of_equals(numbers: np.ndarray) -> Iterator[np.ndarray]:
     """Indices (in rising order) of each number that occurs more than once."""
     order = np.argsort(numbers, kind="stable")
-    cuts = np.flatnonzero(np.diff(numbers[order])) + 1
-    for group in np.split(order, cuts):
-        if len(group) > 1:
-            yield group
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=~numbers[order[:1]]))
+    ends = np.append(starts[1:], len(order))
+    # np.split would make an array object of every number: more memory than all that is kept of the images
+    for start, end in zip(*((at[ends - starts > 1]) for at in (starts, ends)), strict=True):
+        yield order[start:end]

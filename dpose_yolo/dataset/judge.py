@@ -15,11 +15,8 @@ from dpose_yolo.dataset.labels import poses, read_label
 from dpose_yolo.dataset.scan import Scan, box_problem
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.features import posture_features
-from dpose_yolo.posture.mixture import PostureMixture
+from dpose_yolo.posture.usual import FENCE, Usual, fit_usual
 
-FEWEST = 100  # poses with at least half of the keypoints: fewer say too little of what is usual
-POSES_A_CLUSTER, MOST_CLUSTERS = 150, 8
-FENCE = 5.0  # spreads below the median (spread: from the median to the 5 % quantile) where a pose is unusual
 PLAUSIBLE = 3.0  # spreads within which the swapped pose has to lie
 GAIN = 20.0  # nats that swapping has to gain: the odds are e^20
 PAIRS = 3  # pairs of which both sides are labelled that a verdict needs
@@ -27,24 +24,14 @@ BATCH = 256
 
 
 @dataclass
-class Judge:
-    """A mixture of usual postures and where the unusual begins.
+class Judge(Usual):
+    """The usual postures of the training part, and which sides can be swapped.
 
     Attributes:
-        mixture: fitted to the training part.
         flip: (K,) partner of each keypoint, or None where sides are not known.
-        median: of the poses' log-likelihood for each observed coordinate, nats.
-        spread: from the median down to the 5 % quantile.
     """
 
-    mixture: PostureMixture
-    flip: np.ndarray | None
-    median: float
-    spread: float
-
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """(N,) log-likelihood for each observed coordinate, in spreads below the median; NaN where nothing is known."""
-        return (self.median - _per_coordinate(self.mixture, features)) / self.spread
+    flip: np.ndarray | None = None
 
     def swap_gain(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What swapping left and right would gain.
@@ -72,30 +59,15 @@ class Judge:
         return np.where(paired >= PAIRS, gain, -np.inf), self.scores(swapped)
 
 
-def _per_coordinate(mixture: PostureMixture, features: np.ndarray) -> np.ndarray:
-    observed = (~np.isnan(features[:, mixture.used_])).sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(observed > 0, mixture.score_samples(features) / np.maximum(observed, 1), np.nan)
-
-
 def fit_judge(found: Scan, card: Card, seed: int = 0) -> Judge | str:
     """Fit the mixture of usual postures, or say why that cannot be done."""
-    keypoints, boxes = found.sample.poses()
-    whole = (keypoints[..., 2] > 0).mean(1) >= 0.5 if len(keypoints) else np.zeros(0, bool)
-    if whole.sum() < FEWEST:
-        return f"{int(whole.sum())} poses of the training part have half of the keypoints: {FEWEST} are needed"
-    features = posture_features(keypoints, boxes)
-    features = features[~np.isnan(features).all(1)]
-    clusters = int(np.clip(len(features) // POSES_A_CLUSTER, 1, MOST_CLUSTERS))
-    mixture = PostureMixture(clusters, random_state=seed).fit(features, source="the training part")
-    scores = _per_coordinate(mixture, features)
-    scores = scores[~np.isnan(scores)]
-    median = float(np.median(scores))
-    spread = max(median - float(np.quantile(scores, 0.05)), 1e-3)
+    usual = fit_usual(posture_features(*found.sample.poses()), seed)
+    if isinstance(usual, str):
+        return usual
     flip = np.array(card.flip_idx) if card.flip_idx is not None else None
     if flip is not None and (not (flip[flip] == np.arange(len(flip))).all() or (flip == np.arange(len(flip))).all()):
         flip = None  # told by the check of the YAML
-    return Judge(mixture, flip, median, spread)
+    return Judge(usual.mixture, usual.median, usual.spread, flip)
 
 
 def judge_postures(

@@ -13,7 +13,9 @@ def inside(root: str | Path, entry: Any, where: str, base: str | Path | None = N
     """Full path of an entry of a YAML, JSON or list, refused if it leads out of the data folder.
 
     The path is compared as it is written (`..` resolved, links not followed): a data set from elsewhere must not name
-    files outside its folder, while links that the user laid inside it are the user's own.
+    files outside its folder, while links that the user laid inside it are the user's own. A `..` behind such a link is
+    refused where the system, which follows the link first, would arrive elsewhere. A full path may also start with what
+    the data folder really is, where that is reached through a link.
 
     Args:
         root: the data folder.
@@ -27,10 +29,16 @@ def inside(root: str | Path, entry: Any, where: str, base: str | Path | None = N
     if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
         raise DPoseError(f"{where} holds {entry!r}, which is not a path: write a path inside {root}")
     top = os.path.abspath(root)
-    path = os.path.abspath(os.path.join(base or top, entry))
-    if path != top and not path.startswith(top.rstrip(os.sep) + os.sep):
+    written = os.path.join(base or top, entry)
+    path = os.path.abspath(written)
+    strays = os.pardir in Path(written).parts and os.path.realpath(written) != os.path.realpath(path)
+    if strays or not (_below(path, top) or _below(path, os.path.realpath(top))):
         raise DPoseError(
             f"{where} names {entry}, which lies outside the data folder {top}: move the files into it, or set path: in "
             "the data YAML to a folder that holds all of them"
         )
     return path
+
+
+def _below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top.rstrip(os.sep) + os.sep)

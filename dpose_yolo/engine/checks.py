@@ -11,6 +11,7 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
 from ultralytics.nn.tasks import yaml_model_load
 
+from dpose_yolo.dataset import contained
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import model_file
 
@@ -129,6 +130,23 @@ def require_data_file(data: Any) -> None:
         raise DPoseError(f"data={data!r} is not a path: set data= to one data YAML")
     if not Path(data).exists():
         raise DPoseError(f"no data file {data}: set data= to the path of a data YAML")
+
+
+def refuse_outside(data: dict[str, Any]) -> None:
+    """Refuse a data set that names images outside its folder.
+
+    Args:
+        data: the engine's data dictionary, which knows the YAML and what its `path:` stands for.
+
+    Raises:
+        DPoseError: naming the first such path and the ways out.
+    """
+    try:
+        contained.refuse_outside(Path(data["yaml_file"]), data["path"])
+    except DPoseError as error:
+        if "outside the data folder" not in str(error):
+            raise
+        raise DPoseError(f"{error}, or set outside=True if you trust the data set") from error
 
 
 def require_model_file(model: Any) -> Any:

@@ -18,7 +18,7 @@ keep_offline()
 
 
 def load_labels(
-    data_file: Any, split: str = "train", skip_bad: bool = False
+    data_file: Any, split: str = "train", skip_bad: bool = False, outside: bool = False
 ) -> tuple[list[dict[str, Any]], dict[str, Any], Path]:
     """The engine's label dicts of one part, the data dictionary, and the folder of the labels.
 
@@ -26,6 +26,7 @@ def load_labels(
         data_file: path of a data YAML.
         split: part to read.
         skip_bad: leave unusable images out instead of refusing them.
+        outside: take images outside the data folder, too.
 
     Raises:
         DPoseError: for a missing or malformed data file, part, image or label.
@@ -33,6 +34,8 @@ def load_labels(
     checks.require_data_file(data_file)
     with checks.engine_errors(f"data={data_file} cannot be used"):
         data = check_det_dataset(data_file, autodownload=False)
+    if not outside:
+        checks.refuse_outside(data)
     checks.require_kpt_shape(data, data_file)
     if not data.get(split):
         raise DPoseError(

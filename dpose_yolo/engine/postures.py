@@ -117,17 +117,9 @@ def posture_mixture(
                 return saved
         except DPoseError as error:
             LOGGER.warning(f"{error}; fitting again")
-    # The floor of the covariances is in squared feature units: raw offsets are in pixels.
-    unit = max(float(np.median(table.boxes[:, 2:].prod(1))), 1.0) if table.scale == "none" else 1.0
     features, rows = table.features(), np.arange(len(table.image))
     for again in range(refits + 1):
-        mixture = PostureMixture(
-            settings["clusters"],
-            covariance_type=settings["covariance"],
-            reg_covar=1e-4 * unit,
-            min_labelled=settings["min_labelled"],
-            random_state=seed,
-        )
+        mixture = _unfitted(table, settings, settings["clusters"], seed)
         mixture.fit(features[rows], source=where)
         if again < refits:
             rows = balanced_poses(table, posture_plan(table, mixture, {**drawing, "balance": 1.0}))
@@ -138,6 +130,44 @@ def posture_mixture(
         except DPoseError as error:  # a read-only data folder must not stop the training
             LOGGER.info(f"Postures: {error}; it will be fitted again next time")
     return mixture
+
+
+def covariance_floor(table: PoseTable) -> float:
+    """What is added to the covariances' diagonals, in squared feature units: raw offsets are in pixels."""
+    return 1e-4 * (max(float(np.median(table.boxes[:, 2:].prod(1))), 1.0) if table.scale == "none" else 1.0)
+
+
+def _unfitted(table: PoseTable, settings: dict[str, Any], clusters: int | str, seed: int) -> PostureMixture:
+    return PostureMixture(
+        clusters,
+        covariance_type=settings["covariance"],
+        reg_covar=covariance_floor(table),
+        min_labelled=settings["min_labelled"],
+        random_state=seed,
+    )
+
+
+def bic_curve(
+    table: PoseTable, settings: dict[str, Any], numbers: Sequence[int] | None = None, seed: int = 0
+) -> dict[int, float]:
+    """BIC of mixtures of several numbers of clusters, fitted to the poses as they are (no refit on balanced draws).
+
+    Args:
+        table: the labelled persons.
+        settings: DPOSE settings (`covariance`, `min_labelled`).
+        numbers: numbers of clusters; None tries those that `clusters=auto` would.
+        seed: of the fits.
+
+    Raises:
+        DPoseError: for more clusters than poses.
+    """
+    features = table.features()
+    if numbers is None:
+        return dict(_unfitted(table, settings, "auto", seed).fit(features).bic_curve_)
+    curve: dict[int, float] = {}
+    for n in sorted(set(numbers)):
+        curve |= _unfitted(table, settings, n, seed).fit(features).bic_curve_
+    return curve
 
 
 @dataclass

@@ -106,6 +106,7 @@ class DPoseTrainer(PoseTrainer):
         """A resumed run goes on with the settings it started with."""
         saved = {k: v for k, v in vars(self.args).items() if k in self.dpose}
         resumed = dpose_settings.resolve(saved)
+        resumed["outside"] |= self.dpose["outside"]
         changed = [k for k, v in asked.items() if resumed[k] != dpose_settings.specification()[k].check(v)]
         if changed:
             LOGGER.warning(f"resume ignores {', '.join(changed)}: the run goes on with the settings it started with")
@@ -124,7 +125,10 @@ class DPoseTrainer(PoseTrainer):
         """The engine's data dictionary; errors come as one line."""
         checks.require_data_file(self.args.data)
         with checks.engine_errors(f"data={self.args.data} cannot be used"):
-            check_det_dataset(self.args.data, autodownload=False)  # a missing part is an error, not a download
+            found = check_det_dataset(self.args.data, autodownload=False)  # a missing part is no download
+        if not (self.dpose["outside"] or getattr(self.args, "outside", False)):  # the latter when resumed
+            checks.refuse_outside(found)
+        with checks.engine_errors(f"data={self.args.data} cannot be used"):
             data = super().get_dataset()
         checks.require_kpt_shape(data, self.args.data)
         return data

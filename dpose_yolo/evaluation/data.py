@@ -32,6 +32,7 @@ class EvaluationPart:
         data_file: path of the data YAML.
         split: which part.
         index: the CSV behind names and subjects.
+        outside: whether images outside the data folder are taken.
     """
 
     truth: Truth
@@ -42,6 +43,7 @@ class EvaluationPart:
     data_file: str
     split: str
     index: Path | None = None
+    outside: bool = False
     _training: Any = field(default=None, repr=False)
 
     def training(self) -> tuple[list[dict[str, Any]], dict[str, Any], Path]:
@@ -53,7 +55,7 @@ class EvaluationPart:
             DPoseError: when there is no training part to read.
         """
         if self._training is None:
-            self._training = load_labels(self.data_file, "train", skip_bad=True)
+            self._training = load_labels(self.data_file, "train", skip_bad=True, outside=self.outside)
         return self._training
 
     def subjects_known(self) -> bool:
@@ -61,7 +63,9 @@ class EvaluationPart:
         return self.subjects is not None and any(self.subjects)
 
 
-def load_part(data: Any, split: str = "val", *, names: Any = None, skip_bad: bool = False) -> EvaluationPart:
+def load_part(
+    data: Any, split: str = "val", *, names: Any = None, skip_bad: bool = False, outside: bool = False
+) -> EvaluationPart:
     """Read the labels of a data part, and the names and subjects of its images.
 
     Args:
@@ -70,12 +74,13 @@ def load_part(data: Any, split: str = "val", *, names: Any = None, skip_bad: boo
         names: CSV with the column `file` and `posture`, `action` or `name`, and `subject`; None looks for an
             `index.csv` beside the data YAML and the images.
         skip_bad: leave unusable images out instead of refusing them.
+        outside: take images outside the data folder, too.
 
     Raises:
         DPoseError: for data that cannot be used, a part without labelled keypoints, and a CSV given by `names` that
             does not fit.
     """
-    labels, dictionary, _ = load_labels(data, split, skip_bad)
+    labels, dictionary, _ = load_labels(data, split, skip_bad, outside)
     table = pose_table(labels, keypoint_names(dictionary))
     if dictionary["kpt_shape"][1] == 2:  # labels without flags: the engine calls all of them 1, which is not "hidden"
         table.keypoints[..., 2] = np.where(table.keypoints[..., 2] > 0, 2, 0)
@@ -87,7 +92,7 @@ def load_part(data: Any, split: str = "val", *, names: Any = None, skip_bad: boo
     index = find_index(data, dictionary, split, names)
     found, subjects = image_names(index, table.files, asked=names is not None)
     truth = _truth(labels, table, dictionary)
-    return EvaluationPart(truth, table, found, subjects, dictionary, str(data), split, index)
+    return EvaluationPart(truth, table, found, subjects, dictionary, str(data), split, index, outside)
 
 
 def _truth(labels: Sequence[dict[str, Any]], table: PoseTable, data: dict[str, Any]) -> Truth:

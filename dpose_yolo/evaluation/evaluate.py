@@ -73,6 +73,7 @@ def evaluate(
     att_layers: str | list[int] = "auto",
     att_radius: float = RADIUS,
     skip_bad: bool = False,
+    outside: bool = False,
     seed: int = 0,
     postures: Mapping[str, Any] | None = None,
     part: EvaluationPart | None = None,
@@ -95,9 +96,10 @@ def evaluate(
         att_layers: backbone layers of the maps, as the setting.
         att_radius: of the disc around a label in which attention counts as being on it, a share of the person size.
         skip_bad: leave unusable images out instead of refusing them.
+        outside: take images outside the data folder, too.
         seed: of the bootstrap, of the images for the attention maps, and of a mixture that has to be fitted.
         postures: settings of a mixture that has to be fitted: clusters, covariance, min_labelled, posture_scale.
-        part: the labels where they have been read; then `data`, `split`, `names` and `skip_bad` are theirs.
+        part: the labels where they have been read; then `data`, `split`, `names`, `skip_bad` and `outside` are theirs.
         clusters: the division into clusters where it has been made; then `mixture` and `postures` are not looked at.
         folder: where the engine may write.
         **engine: settings of the engine's validation: imgsz, batch, device, conf, ...
@@ -108,7 +110,7 @@ def evaluate(
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise DPoseError(f"seed={seed} must be a whole number from 0, below 2**32")
     yolo = engine_model(model)
-    part = part or load_part(data, split, names=names, skip_bad=skip_bad)
+    part = part or load_part(data, split, names=names, skip_bad=skip_bad, outside=outside)
     clusters = clusters or _clusters(part, mixture, model, postures, seed)
     detections, own = evaluate_engine_model(yolo, part=part, folder=folder, **engine)
     result = measure(part, detections, clusters, oks_area=oks_area, bootstrap=bootstrap, seed=seed)

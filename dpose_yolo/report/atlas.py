@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,8 +23,9 @@ from dpose_yolo.report.drawing import (
     save_figure,
     side_of,
 )
+from dpose_yolo.report.pictures import cut_person, read_picture
 from dpose_yolo.report.skeleton import draw_skeleton, extents, frame, keypoint_covariances
-from dpose_yolo.report.tables import Members, cluster_table, members
+from dpose_yolo.report.tables import Members, cluster_table, members, records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +59,7 @@ def save_atlas(
     images: bool = True,
     skeleton: Sequence[Sequence[int]] | None = None,
     names: Sequence[str | None] | None = None,
+    curve: Mapping[int, float] | None = None,
 ) -> Path:
     """Draw every posture cluster on one PNG: mean skeleton, example image, natural and drawn share, BIC.
 
@@ -72,6 +74,7 @@ def save_atlas(
         images: show the pose nearest to each mean; images that cannot be read are left out.
         skeleton: pairs of keypoint indices from 0 to join; by default guessed from the keypoint names.
         names: N posture names of the images (`tables.posture_names`); each cluster gets its commonest one.
+        curve: BIC by number of clusters; by default what the mixture's own fit tried.
 
     Returns:
         The path.
@@ -81,7 +84,7 @@ def save_atlas(
     """
     pairs = limbs(table.names, skeleton)
     own = members(table, mixture)
-    rows = cluster_table(table, mixture, plan, names, own).to_dict(orient="records")
+    rows = records(cluster_table(table, mixture, plan, names, own))
     thumbs = [_thumbnail(table, int(p)) if images and p >= 0 else None for p in own.typical]
     pictures = any(thumb is not None for thumb in thumbs)
     grid = _grid(len(rows), pictures)
@@ -108,7 +111,7 @@ def save_atlas(
             axes = _axes(figure, grid, left + 0.06 + cell, top - grid.card_height + 0.06, cell, height)
             axes.imshow(picture, interpolation="lanczos")
             axes.axis("off")
-    _charts(figure, grid, rows, mixture)
+    _charts(figure, grid, rows, mixture.bic_curve_ if curve is None else curve)
     return save_figure(figure, path, DPI)
 
 
@@ -137,23 +140,9 @@ def _axes(figure: Figure, grid: Grid, left: float, bottom: float, width: float, 
 
 def _thumbnail(table: PoseTable, person: int) -> np.ndarray | None:
     """Square cut around a person's box, RGB, or None where the image cannot be read."""
-    image = cv2.imread(table.files[table.image[person]], cv2.IMREAD_COLOR)
-    if image is None:
-        return None
-    cx, cy, w, h = table.boxes[person]
-    half = 0.55 * max(w, h)
-    height, width = image.shape[:2]
-    # moved into the image rather than padded
-    cx, cy = (min(max(c, half), max(size - half, size / 2)) for c, size in ((cx, width), (cy, height)))
-    x0, x1 = max(0, int(cx - half)), min(width, math.ceil(cx + half))
-    y0, y1 = max(0, int(cy - half)), min(height, math.ceil(cy + half))
-    if x1 - x0 < 2 or y1 - y0 < 2:
-        return None
-    cut = image[y0:y1, x0:x1]
-    zoom = THUMB_PIXELS / max(cut.shape[:2])
-    if zoom < 1:
-        cut = cv2.resize(cut, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(cut, cv2.COLOR_BGR2RGB)
+    image = read_picture(table.files[table.image[person]])
+    cut = None if image is None else cut_person(image, table.boxes[person], THUMB_PIXELS)
+    return None if cut is None else cv2.cvtColor(cut[0], cv2.COLOR_BGR2RGB)
 
 
 def _header(page: Axes, grid: Grid, table: PoseTable, mixture: PostureMixture, own: Members, pictures: bool) -> None:
@@ -220,12 +209,12 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or share == 0 else "<0.1%"
 
 
-def _charts(figure: Figure, grid: Grid, rows: Sequence[dict[str, Any]], mixture: PostureMixture) -> None:
+def _charts(figure: Figure, grid: Grid, rows: Sequence[dict[str, Any]], tried: Mapping[int, float]) -> None:
     """Natural against drawn share of each cluster; the BIC curve where several numbers were tried."""
     room = grid.width - 2 * MARGIN - 0.55
-    bic = min(3.4, 0.36 * room) if len(mixture.bic_curve_) > 1 else 0.0
+    bic = min(3.4, 0.36 * room) if len(tried) > 1 else 0.0
     shares = _axes(figure, grid, MARGIN + 0.55, 0.5, room - bic - (0.75 if bic else 0), CHARTS - 0.85)
     share_chart(shares, [row["natural_share"] for row in rows], [row["balanced_share"] for row in rows])
     if bic:
         curve = _axes(figure, grid, grid.width - MARGIN - bic + 0.1, 0.5, bic - 0.15, CHARTS - 0.85)
-        bic_chart(curve, mixture.bic_curve_)
+        bic_chart(curve, tried)

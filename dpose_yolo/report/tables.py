@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -194,12 +194,12 @@ def cluster_table(
             "left_out": left_out,
         }
         if names is not None:
-            row["posture"], row["purity"] = _majority([names[i] for i in table.image[poses]])
+            row["posture"], row["purity"] = majority([names[i] for i in table.image[poses]])
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _majority(names: Sequence[str | None]) -> tuple[str | None, float | None]:
+def majority(names: Sequence[str | None]) -> tuple[str | None, float | None]:
     """Commonest name (the first in the alphabet of equals) and its share of the named."""
     named = Counter(name for name in names if name)
     if not named:
@@ -208,13 +208,16 @@ def _majority(names: Sequence[str | None]) -> tuple[str | None, float | None]:
     return name, count / named.total()
 
 
-def save_tables(df: pd.DataFrame, mixture: PostureMixture, folder: str | Path) -> tuple[Path, Path]:
+def save_tables(
+    df: pd.DataFrame, mixture: PostureMixture, folder: str | Path, curve: Mapping[int, float] | None = None
+) -> tuple[Path, Path]:
     """Write `clusters.csv` and `clusters.json`, each in one step; the JSON also tells of the fit.
 
     Args:
         df: from `cluster_table`.
         mixture: the mixture behind it.
         folder: where to; made if missing.
+        curve: BIC by number of clusters; by default what the mixture's own fit tried.
 
     Returns:
         Paths of the two files.
@@ -223,16 +226,16 @@ def save_tables(df: pd.DataFrame, mixture: PostureMixture, folder: str | Path) -
         DPoseError: when a file cannot be written.
     """
     count = mixture.n_features_in_ // 2
+    tried = mixture.bic_curve_ if curve is None else curve
     names = list(mixture.keypoint_names_) or [str(k) for k in range(count)]
-    plain = [{k: plain_value(v) for k, v in row.items()} for row in df.to_dict(orient="records")]
     content = {
         "keypoints": names,
         "left_out": [names[k] for k in mixture.left_out_],
         "settings": {name: plain_value(value) for name, value in mixture.get_params().items()},
         "fitted_poses": mixture.n_fit_,
         "log_likelihood_unit": "nats for each observed coordinate",
-        "bic": [{"clusters": int(n), "bic": float(bic)} for n, bic in sorted(mixture.bic_curve_.items())],
-        "clusters": plain,
+        "bic": [{"clusters": int(n), "bic": float(bic)} for n, bic in sorted(tried.items())],
+        "clusters": records(df),
     }
     csv_path, json_path = Path(folder) / "clusters.csv", Path(folder) / "clusters.json"
     with replacing(csv_path) as temporary:
@@ -240,6 +243,11 @@ def save_tables(df: pd.DataFrame, mixture: PostureMixture, folder: str | Path) -
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return csv_path, json_path
+
+
+def records(df: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as dicts of JSON values."""
+    return [{str(k): plain_value(v) for k, v in row.items()} for row in df.to_dict(orient="records")]
 
 
 def plain_value(value: Any) -> Any:

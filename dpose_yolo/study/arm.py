@@ -118,6 +118,7 @@ def evaluate_arm(folder: Path, record: dict[str, Any]) -> None:
         cam_limit=asked["cam_limit"],
         mixture=str(folder.parent.parent / "postures.npz"),
         skip_bad=train_settings.get("skip_bad", False),
+        outside=train_settings.get("outside", False),
         imgsz=train_settings["imgsz"],
         **({"device": train_settings["device"]} if "device" in train_settings else {}),
     )

@@ -160,10 +160,10 @@ def fit_postures(plan: Plan, study: Path) -> Any:
 
     settings = plan.arms[0].settings
     evaluation = plan.evaluation
-    skip_bad = bool(settings.get("skip_bad", False))
+    reading = {k: bool(settings.get(k, False)) for k in ("skip_bad", "outside")}
     # The engine's label caches of all parts are written here, once, and not by several trainings at the same time.
-    load_labels(settings["data"], "val", skip_bad)
-    part = load_part(settings["data"], evaluation["split"], names=evaluation["names"], skip_bad=skip_bad)
+    load_labels(settings["data"], "val", **reading)
+    part = load_part(settings["data"], evaluation["split"], names=evaluation["names"], **reading)
     return None if (study / "postures.npz").is_file() else cluster_groups(part, "train").mixture
 
 

@@ -1,0 +1,159 @@
+"""A data set must not name files outside its folder: the rule, the lists, links, and what trains in spite of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from stick_figures import build_dataset
+
+from dpose_yolo.cli import run
+from dpose_yolo.dataset.card import read_card
+from dpose_yolo.dataset.contained import refuse_outside
+from dpose_yolo.dataset.files import part_images
+from dpose_yolo.dataset.paths import inside
+from dpose_yolo.engine.labels import load_labels
+from dpose_yolo.engine.trainer import DPoseTrainer
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.evaluation.data import load_part
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    build_dataset(folder, train=8, val=4, test=4)
+    return folder
+
+
+@pytest.fixture
+def card(built: Path, tmp_path: Path) -> Path:
+    """The data YAML of `tmp/set`; `tmp/elsewhere` has the same images, as has `tmp/set/imagesx`."""
+    for name in ("set", "elsewhere"):
+        shutil.copytree(built, tmp_path / name)
+    shutil.copytree(built / "images" / "train", tmp_path / "set" / "imagesx")
+    return tmp_path / "set" / "data.yaml"
+
+
+def change(card: Path, **entries: object) -> Path:
+    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), **entries}))
+    return card
+
+
+def write_list(card: Path, *lines: str) -> Path:
+    (card.parent / "train.txt").write_text("\n".join(lines) + "\n")
+    return change(card, train="train.txt")
+
+
+OUTSIDE = {
+    "up": lambda card: change(card, train="../elsewhere/images/train"),
+    "absolute": lambda card: change(card, train=str(card.parents[1] / "elsewhere/images/train")),
+    "second of a list": lambda card: change(card, train=["images/train", "../elsewhere/images/train"]),
+    "another part": lambda card: change(card, test="../elsewhere/images/test"),
+    "neighbour of one beginning": lambda card: change(
+        card, path=str(card.parent / "images"), train="../imagesx", val="val", test="val"
+    ),
+    "list, absolute": lambda card: write_list(card, str(card.parents[1] / "elsewhere/images/train/train_0000.png")),
+    "list, up": lambda card: write_list(
+        card, "./images/train/train_0001.png", "./../elsewhere/images/train/train_0000.png"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_what_leaves_the_folder_is_refused_in_one_line(card: Path, case: str) -> None:
+    OUTSIDE[case](card)
+    with pytest.raises(DPoseError, match=r"outside the data folder .* or set outside=True") as error:
+        load_labels(card)
+    assert "\n" not in str(error.value)
+    with pytest.raises(DPoseError, match="outside the data folder"):
+        read_card(card) if "list, " not in case else list(part_images(read_card(card), "train"))
+
+
+@pytest.mark.parametrize("case", ["absolute", "list, up"])
+def test_outside_takes_them(card: Path, case: str) -> None:
+    OUTSIDE[case](card)
+    labels, _, _ = load_labels(card, outside=True)
+    assert len(labels) == (8 if case == "absolute" else 2)
+    part = load_part(card, "train", outside=True)
+    assert len(part.training()[0]) == len(labels)  # the part remembers that it was allowed
+
+
+def test_what_stays_inside_is_taken(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(load_labels(card)[0]) == 8
+    whole = card.parent
+    apart = change(tmp_path / shutil.copy(card, tmp_path / "apart.yaml"), path=str(whole))  # a YAML far from its data
+    assert len(load_labels(apart)[0]) == 8
+    assert len(load_labels(change(apart, train=str(whole / "images" / "train")))[0]) == 8
+    both = ["set/images/train", "elsewhere/images/train"]
+    above = change(apart, path=str(tmp_path), train=both, val="set/images/val", test="set/images/test")
+    assert len(load_labels(above)[0]) == 16  # two data sets below one folder
+    monkeypatch.chdir(tmp_path)
+    assert len(load_labels(change(card, path="set"))[0]) == 8  # relative to the working directory, as the engine has it
+    lines = [
+        "./images/train/train_0000.png",
+        "set/images/train/train_0001.png",
+        str(whole / "images/train/train_0002.png"),
+    ]
+    assert len(load_labels(write_list(card, *lines))[0]) == 3
+
+
+def test_exports_that_start_with_dots_mean_the_folder_itself(card: Path, tmp_path: Path) -> None:
+    change(card, train="../images/train", val="../images/val", test="../images/test")
+    assert len(load_labels(card)[0]) == 8
+
+
+def test_links_of_the_user_are_followed(card: Path, tmp_path: Path) -> None:
+    shutil.rmtree(card.parent / "images")
+    shutil.rmtree(card.parent / "labels")
+    for kind in ("images", "labels"):
+        (card.parent / kind).symlink_to(tmp_path / "elsewhere" / kind, target_is_directory=True)
+    assert len(load_labels(card)[0]) == 8
+    (tmp_path / "link").symlink_to(card.parent, target_is_directory=True)
+    assert len(load_labels(tmp_path / "link" / "data.yaml")[0]) == 8
+
+
+def test_dots_behind_a_link_do_not_lead_out(card: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir()
+    (card.parent / "deep").symlink_to(tmp_path / "elsewhere" / "deep", target_is_directory=True)
+    entry = "deep/../images/train"  # as text set/images/train; the system arrives in elsewhere/images/train
+    assert os.path.abspath(card.parent / entry) == str(card.parent / "images" / "train")
+    with pytest.raises(DPoseError, match="outside the data folder"):
+        inside(card.parent, entry, "train")
+    with pytest.raises(DPoseError, match="outside the data folder"):
+        load_labels(change(card, train=entry))
+    assert inside(card.parent, "labels/../images/train", "train") == str(card.parent / "images" / "train")
+
+
+def test_a_linked_list_is_read_where_the_engine_reads_it(card: Path, tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere" / "list.txt"
+    target.write_text("./images/train/train_0000.png\n")
+    (card.parent / "train.txt").symlink_to(target)
+    change(card, train="train.txt")
+    with pytest.raises(DPoseError, match=r"line 1 of .* outside the data folder"):
+        load_labels(card)
+    labels, _, _ = load_labels(card, outside=True)
+    assert labels[0]["im_file"] == str(tmp_path / "elsewhere" / "images" / "train" / "train_0000.png")
+
+
+def test_full_paths_below_a_linked_data_folder(card: Path, tmp_path: Path) -> None:
+    write_list(card, str(card.parent / "images/train/train_0003.png"))
+    (tmp_path / "link").symlink_to(card.parent, target_is_directory=True)
+    linked = tmp_path / "link" / "data.yaml"
+    refuse_outside(linked, linked.parent)
+    assert len(load_labels(linked)[0]) == 1
+
+
+def test_training_and_clusters_refuse_and_leave_nothing(card: Path, base: dict) -> None:
+    change(card, train="../elsewhere/images/train")
+    settings = {**base, "data": str(card), "att": 0}
+    with pytest.raises(DPoseError, match=r"train of .*data.yaml names .* or set outside=True"):
+        DPoseTrainer(settings)
+    assert DPoseTrainer(settings, outside=True).data["train"].endswith("elsewhere/images/train")
+    project = card.parents[1] / "out"
+    with pytest.raises(DPoseError, match="outside the data folder"):
+        run(["clusters", f"data={card}", "clusters=2", f"project={project}"])
+    assert not project.exists()
+    assert run(["clusters", f"data={card}", "clusters=2", "outside=True", f"project={project}"]) == 0
