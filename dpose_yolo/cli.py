@@ -15,11 +15,11 @@ COMMANDS = {
     "train": "train a pose model with balanced postures and keypoint attention",
     "val": "accuracy of a model: by keypoint, by posture, with intervals; attention quality",
     "predict": "driver poses of images, folders or videos",
-    "export": "write a model as ONNX, TensorRT, OpenVINO ...",
+    "export": "write a model as ONNX, TensorRT, OpenVINO ..., proven against PyTorch; one driver, INT8",
     "compare": "several models, and those of other projects, in one table with cost and latency",
     "ablate": "what each part brings: baseline, balance, attention, both, over several seeds",
     "sweep": "any setting at several values, over several seeds, in one table",
-    "bench": "step time, epoch time and memory of training with and without each part",
+    "bench": "how fast models are, in turns; or what training with and without each part costs",
     "prepare": "a data set from videos, pictures, Drive&Act, DriPE, COCO keypoints or State Farm",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
     "clusters": "posture atlas of a data set, before and after balancing; what is new in another set",
@@ -46,6 +46,7 @@ EXAMPLES = """examples
   dpose clusters data=my_cabin.yaml clusters=32
   dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
   dpose export model=best.pt format=onnx imgsz=480
+  dpose bench models best.onnx movenet_lightning.onnx
   dpose info model=dpose-125.yaml imgsz=640"""
 
 

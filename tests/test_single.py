@@ -63,9 +63,22 @@ def test_two_persons_and_a_region(tmp_path):
         pose(cv2.resize(picture, (64, 64)))
 
 
-def test_a_graph_that_would_resize_is_refused(exported, tmp_path):
+@pytest.mark.parametrize("frame", [(192, 144), (384, 288), (288, 384)])
+def test_resizing_by_whole_steps_gives_the_runtimes_pixels(frame, exported, tmp_path):
+    """Halves among the means are rounded as OpenCV does, so the networks see the same."""
+    options = SingleOptions(preprocess=True, frame=frame)
+    single = DriverPose(write_single(exported, tmp_path / "single.onnx", options), conf=LOW)
+    full = DriverPose(exported, conf=LOW)
+    for picture in cabin_pictures(ROOT, 6):
+        picture = cv2.resize(picture, frame, interpolation=cv2.INTER_CUBIC)
+        same(single(picture), full(picture), 1e-3)
+
+
+def test_a_graph_that_would_resize_by_another_step_is_refused(exported, tmp_path):
     with pytest.raises(DPoseError, match="letterbox the pictures to 96x96"):
         write_single(exported, tmp_path / "single.onnx", SingleOptions(preprocess=True, frame=(320, 240)))
+    with pytest.raises(DPoseError, match="no whole multiple"):  # larger, which is no step
+        write_single(exported, tmp_path / "single.onnx", SingleOptions(preprocess=True, frame=(48, 48)))
     assert not (tmp_path / "single.onnx").exists()
 
 

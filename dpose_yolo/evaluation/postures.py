@@ -116,6 +116,28 @@ def name_groups(part: EvaluationPart) -> PostureGroups | None:
     return PostureGroups(image, np.array([counts[n] for n in known]), told, known)
 
 
+def saved_mixture(model: Any, names: Sequence[str]) -> tuple[PostureMixture, str, str] | None:
+    """The mixture of a checkpoint's run, if there is one of these keypoints.
+
+    Args:
+        model: path of the checkpoint.
+        names: K keypoint names of the data.
+
+    Returns:
+        The mixture, the unit of its postures, and where it comes from in words.
+    """
+    path = _mixture_file("auto", model)
+    try:
+        found = PostureMixture.load(path) if path else None
+    except DPoseError:
+        return None
+    if path is None or found is None or found.n_features_in_ != 2 * len(names):
+        return None
+    if list(found.keypoint_names_) not in ([], list(names)):
+        return None
+    return found, _scale(path, None), f"mixture {path}"
+
+
 def _mixture_file(mixture: Any, model: Any) -> Path | None:
     if mixture == "train":
         return None

@@ -22,7 +22,7 @@ def interleaved(
     samples: Sequence[tuple[np.ndarray, np.ndarray]],
     rounds: int = 10,
     before: Callable[[], Any] = lambda: None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], Any] = time.perf_counter,
 ) -> np.ndarray:
     """Seconds of each run of each model.
 
@@ -34,15 +34,16 @@ def interleaved(
         samples: S images with the box of a person.
         rounds: turns of each model.
         before: called before each turn.
-        clock: seconds.
+        clock: seconds, one number or several of different clocks.
 
     Returns:
-        (M, rounds * S).
+        (M, rounds * S), and the clocks as last axis if there are several.
     """
     for run in runs:
         for image, box in [samples[i % len(samples)] for i in range(WARM_UP)]:
             run(image, box)
-    seconds = np.zeros((len(runs), rounds, len(samples)))
+    kinds = np.shape(clock())
+    seconds = np.zeros((len(runs), rounds, len(samples), *kinds))
     for r in range(rounds):
         for m in range(len(runs)):
             m = (m + r) % len(runs)
@@ -51,8 +52,8 @@ def interleaved(
             for s, (image, box) in enumerate(samples):
                 start = clock()
                 runs[m](image, box)
-                seconds[m, r, s] = clock() - start
-    return seconds.reshape(len(runs), -1)
+                seconds[m, r, s] = np.subtract(clock(), start)
+    return seconds.reshape(len(runs), -1, *kinds)
 
 
 def hold_to_one_thread() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from dpose_yolo import __version__
 from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.machine import machine
 
 
 def save_costs(
@@ -83,15 +83,6 @@ def cost_conditions(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) 
         "waits for them, without validation and saving. Memory: the process's highest. "
         f"{machine()}, dpose_yolo {__version__}, ultralytics {version('ultralytics')}, torch {version('torch')}."
     )
-
-
-def machine() -> str:
-    """The processor, as the system calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def print_costs(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.peers.memory import resident_peak
 
 
 class _Over(BaseException):
@@ -97,22 +98,11 @@ def _now(trainer: Any) -> float:
 
 
 def peak_memory() -> dict[str, float | None]:
-    """Highest memory of this process so far, MB: of main memory, and what tensors took on a GPU.
-
-    On Linux from `VmHWM`: `ru_maxrss` of a child counts what its parent had when it started it.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        kilobytes = next(float(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
-
-        unit = 1 / 1024 if sys.platform == "darwin" else 1.0  # bytes there, kilobytes elsewhere
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """Highest memory of this process so far, MB: of main memory, and what tensors took on a GPU."""
     import torch
 
     on_gpu = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
-    return {"memory_mb": kilobytes * 1024 / 1e6, "gpu_mb": on_gpu}
+    return {"memory_mb": resident_peak(), "gpu_mb": on_gpu}
 
 
 def build(settings: dict[str, Any], plain: bool) -> Any:
