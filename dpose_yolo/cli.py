@@ -20,6 +20,7 @@ COMMANDS = {
     "ablate": "what each part brings: baseline, balance, attention, both, over several seeds",
     "sweep": "any setting at several values, over several seeds, in one table",
     "bench": "step time, epoch time and memory of training with and without each part",
+    "autolabel": "labels for images or videos by the agreement of several models, with a page to review them",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
     "clusters": "posture atlas of a data set: clusters, counts, before and after balancing",
     "cam": "attention maps: where a model looks for a keypoint",
@@ -40,6 +41,7 @@ EXAMPLES = """examples
   dpose val model=runs/train/weights/best.pt data=data/cabin_mini.yaml split=test
   dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4
+  dpose autolabel source=drives teacher=yolo11n-pose.pt,yolov8n-pose.pt dst=my_cabin
   dpose check data=my_cabin.yaml strict=True
   dpose clusters data=my_cabin.yaml clusters=16
   dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
