@@ -5,9 +5,10 @@ r"""How right the labels of `dpose autolabel` are, against labels that a data se
     python benchmarks/autolabel.py grid votes=lspet.npz,statefarm.npz     # thresholds, on one half of the images
     python benchmarks/autolabel.py report votes=lspet.npz                 # error and calibration, on the other half
 
-`votes` runs the teachers once and keeps every vote; the other two only decide again. Persons are those that a label
-overlaps by 0.5 or more; errors are distances to the label in shares of the person's size, sqrt(box width x height).
-A TFLite file runs in OpenCV where ai-edge-litert is not installed. Nothing of an image is kept or shown.
+`votes` runs the teachers once, on all images, `images=` evenly spaced ones or `drawn=` random ones, and keeps every
+vote; the other two only decide again. Persons are those that a label overlaps by 0.5 or more; errors are distances to
+the label in shares of the person's size, sqrt(box width x height). A TFLite file runs in OpenCV where ai-edge-litert
+is not installed. Nothing of an image is kept or shown.
 """
 
 import itertools
@@ -60,8 +61,12 @@ def cast_votes(given: dict[str, str]) -> None:
     """Run the teachers over a data part and keep every vote on a labelled person."""
     card, split = read_card(given["data"]), given.get("split", "val")
     files = sorted(part_images(card, split))
-    count = int(given.get("images", len(files)))
-    files = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int))]
+    if "drawn" in given:  # so that fewer are the first of more
+        chosen = np.random.default_rng(0).permutation(len(files))[: int(given["drawn"])]
+    else:
+        count = min(int(given.get("images", len(files))), len(files))
+        chosen = np.unique(np.linspace(0, len(files) - 1, count).round().astype(int))
+    files = [files[i] for i in chosen]
     teachers = [teacher_of(path) for path in given["teacher"].split(",")]
     panel = Panel(teachers, COCO_NAMES, driver="all")
     order = match_keypoints(full_names(card.names), COCO_NAMES)
@@ -81,8 +86,16 @@ def cast_votes(given: dict[str, str]) -> None:
             if overlap.max() >= 0.5:
                 best = ballots[int(overlap.argmax())]
                 rows.append((number, truth[person], boxes[person], best, best is largest))
+        if rows and (number % 20 == 19 or number == len(files) - 1):
+            save_votes(given["votes"], rows, [number + 1, persons], teachers)
+    largest_ones = sum(r[4] for r in rows)
+    print(f"{len(files)} images, {len(rows)} of {persons} labelled persons found, {largest_ones} the largest")
+
+
+def save_votes(path: str, rows: list, about: list[int], teachers: list[Teacher]) -> None:
+    """Keep what there is so far: number of images and labelled persons, and the votes on each person found."""
     np.savez_compressed(
-        given["votes"],
+        path,
         image=[r[0] for r in rows],
         truth=[r[1] for r in rows],
         truth_box=[r[2] for r in rows],
@@ -91,11 +104,8 @@ def cast_votes(given: dict[str, str]) -> None:
         confidence=[r[3].confidence for r in rows],
         teacher=rows[0][3].teacher,
         largest=[r[4] for r in rows],
-        about=[len(files), persons],
+        about=about,
         teachers=[Path(t.path).name for t in teachers],
-    )
-    print(
-        f"{len(files)} images, {len(rows)} of {persons} labelled persons found, {sum(r[4] for r in rows)} the largest"
     )
 
 

@@ -79,7 +79,7 @@ def test_a_folder_becomes_a_sound_data_set(tmp_path, teachers, capsys):
     assert [r["source"] for r in index] == ["000.jpg", "001.jpg", "monday/000.png", "monday/001.png", "monday/002.png"]
     table = rows(tmp_path / "set/autolabel/train/labels.csv")
     assert len(table) == 5 * 3
-    assert {r["flag"] for r in table} == {"2"} and float(table[0]["certainty"]) == pytest.approx(0.9, abs=0.01)
+    assert {r["flag"] for r in table} == {"2"} and float(table[0]["certainty"]) == pytest.approx(0.9**0.5, abs=0.01)
 
 
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path, teachers, monkeypatch):
@@ -183,6 +183,27 @@ def test_each_nth_frame_of_a_video(tmp_path, teachers):
     assert last[-3] * 120 == pytest.approx(40, abs=0.6)
     index = rows(tmp_path / "set/index.csv")
     assert [(r["frame"], r["time_s"]) for r in index] == [("0", "0.0"), ("5", "0.25"), ("10", "0.5")]
+
+
+def test_a_set_with_labels_of_its_own_is_no_place_for_a_new_one(tmp_path, teachers):
+    card = data_set(tmp_path / "set")
+    label(card, tmp_path / "set")
+    write_spots(tmp_path / "drive", 1)
+    before = card.read_bytes()
+    with pytest.raises(DPoseError, match="holds files that autolabel did not write"):
+        label(tmp_path / "drive", tmp_path / "set", "split=val")
+    assert card.read_bytes() == before
+
+
+def test_a_second_part(tmp_path, teachers):
+    write_spots(tmp_path / "drive", 2)
+    label(tmp_path / "drive", tmp_path / "set")
+    label(tmp_path / "drive", tmp_path / "set", "split=val", "sure=0.99")
+    raw = yaml.safe_load((tmp_path / "set/data.yaml").read_text(encoding="utf-8"))
+    assert (raw["train"], raw["val"]) == ("images/train", "images/val")
+    assert [r["split"] for r in rows(tmp_path / "set/index.csv")] == ["train"] * 2 + ["val"] * 2
+    weak = read_label(str(tmp_path / "set/labels/val/000.txt"), 3, 3, 1).rows[0]
+    assert weak[7::3].tolist() == [1, 1, 1]
 
 
 def test_names_that_would_share_a_label(tmp_path, teachers):

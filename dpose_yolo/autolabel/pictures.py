@@ -89,8 +89,8 @@ class Pictures:
             raise DPoseError(f"{self.path} is no image, video or data YAML: expected a file ending in {endings}")
 
     def __len__(self) -> int:
-        """Images and videos; their names are counted, not kept."""
-        return sum(1 for _ in self)
+        """Pictures, frames of videos as the files tell them; names are counted, not kept."""
+        return sum(1 if _kind(file) == "image" else self._frames(file) for file in self)
 
     def __iter__(self) -> Iterator[str]:
         """Images and videos, in the order of the file system; memory holds one at a time."""
@@ -101,25 +101,30 @@ class Pictures:
         else:
             yield from (f for f in walk(str(self.path)) if _kind(f))
 
+    def _frames(self, file: str) -> int:
+        video = cv2.VideoCapture(file)
+        frames = video.get(cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
+        video.release()
+        return max(1, -int(-frames // self.every)) if 0 < frames < 1e9 else 1
+
     def shown(self, file: str) -> str:
         """A file's path below the source's folder."""
         top = self.card.root if self.card else self.path.parent if self.path.is_file() else self.path
         return os.path.relpath(file, top).replace(os.sep, "/")
 
-    def items_of(self, file: str, wanted: Callable[[str], bool] = lambda key: True) -> Iterator[Item]:
-        """The pictures of a file: itself, or a video's frames.
+    def items_of(self, file: str, wanted: Callable[[str], bool] = lambda key: True) -> Iterator[Item | None]:
+        """The pictures of a file: itself, or a video's frames; None for those that are not wanted.
 
         Args:
             file: an image or a video.
-            wanted: whether a key is to be given; frames that are not are only decoded.
+            wanted: whether the picture of a key is; other frames are only decoded.
 
         Raises:
             BrokenPicture: for a video that cannot be read.
         """
         key = self.key_of(file)
         if _kind(file) == "image":
-            if wanted(key):
-                yield Item(key, file)
+            yield Item(key, file) if wanted(key) else None
             return
         source = Source(file, "pictures", lambda own: iter(()))
         seen = False
@@ -127,8 +132,8 @@ class Pictures:
             seen = True
             if frame.number % self.every == 0:
                 name = f"{key.rpartition('.')[0]}_{frame.number:06d}.jpg"
-                if wanted(name):
-                    yield Item(name, file, frame.number, frame.seconds, frame.image)
+                item = Item(name, file, frame.number, frame.seconds, frame.image)
+                yield item if wanted(name) else None
         if not seen:
             raise BrokenPicture("cannot be read as a video: it is cut short, or of a kind OpenCV cannot read")
 

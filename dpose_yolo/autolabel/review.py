@@ -17,7 +17,7 @@ from dpose_yolo.autolabel.review_page import BODY, SCRIPT, STYLE
 from dpose_yolo.autolabel.target import Target
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.check import text_of
-from dpose_yolo.report.drawing import SIDE_COLOURS, limbs, replacing, side_of
+from dpose_yolo.report.drawing import SIDE_COLOURS, replacing, side_of
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
 from dpose_yolo.runtime.sources import read_picture
 
@@ -29,7 +29,7 @@ POLICY = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def save_review(
-    journal: Journal, target: Target, names: Sequence[str], path: Path, most: int, skeleton: Any = None
+    journal: Journal, target: Target, names: Sequence[str], path: Path, most: int, limbs: Sequence[tuple[int, int]]
 ) -> int:
     """Write the page, an image at a time.
 
@@ -39,7 +39,7 @@ def save_review(
         names: K keypoint names.
         path: the file to write, in one step.
         most: images at most, the least certain ones.
-        skeleton: pairs of keypoints; None guesses them from the names.
+        limbs: pairs of keypoints to join with a line.
 
     Returns:
         Number of images in the page.
@@ -48,7 +48,7 @@ def save_review(
         DPoseError: when the file cannot be written.
     """
     sides = [side_of(name)[0] for name in names]
-    pairs = [(a, b, SIDE_COLOURS[sides[a] if sides[a] == sides[b] else ""]) for a, b in limbs(names, skeleton)]
+    pairs = [(a, b, SIDE_COLOURS[sides[a] if sides[a] == sides[b] else ""]) for a, b in limbs]
     head = {
         "id": hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12],
         "names": list(names),

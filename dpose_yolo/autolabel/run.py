@@ -56,15 +56,26 @@ class Labelling:
         path = find_index(card) if card and not self.target.beside else None
         self._index = Index(path) if path else None
 
-    def run(self, track: Callable[[Iterable[str], str], Iterable[str]] = lambda items, text: items) -> dict[str, int]:
+    def run(self, track: Callable[[Iterable[None], str], Iterable[None]] = lambda items, text: items) -> dict[str, int]:
         """Label what is not labelled yet; `track` shows progress. Returns the number of pictures of each state."""
-        for file in track(self.pictures, "autolabel"):
+        for _ in track(self, "autolabel"):
+            pass
+        return self.journal.counts()
+
+    def __len__(self) -> int:
+        """Steps."""
+        return len(self.pictures)
+
+    def __iter__(self) -> Iterator[None]:
+        """Work on one picture a step."""
+        for file in self.pictures:
             try:
                 for item in self.pictures.items_of(file, self._wanted):
-                    self._one(item)
+                    if item is not None:
+                        self._one(item)
+                    yield
             except BrokenPicture as error:
                 self._put(Item(self.pictures.key_of(file), file), "broken", reason=str(error))
-        return self.journal.counts()
 
     def _wanted(self, key: str) -> bool:
         state = self.journal.state(key)

@@ -15,15 +15,14 @@ import yaml
 
 from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.pictures import Item, Pictures
-from dpose_yolo.autolabel.sigmas import sigmas_of
-from dpose_yolo.autolabel.teachers import flip_of
 from dpose_yolo.dataset.card import PARTS
 from dpose_yolo.dataset.files import label_of
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import limbs, replacing
+from dpose_yolo.report.drawing import replacing
 
 REPORTS = "autolabel"  # folder of the journal and the reports in a data set
 QUALITY = 95  # of the JPEG of a video's frame
+HEADER = "# Labels by agreement of models (dpose autolabel); nobody has looked at them yet."
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,20 @@ def find_target(pictures: Pictures, dst: object) -> Target:
         raise DPoseError(f"dst={root} is a file: give a folder")
     above = pictures.path.is_dir() and os.path.realpath(root).startswith(os.path.realpath(pictures.path) + os.sep)
     if above or os.path.realpath(root) == os.path.realpath(pictures.path):
-        raise DPoseError(f"dst={root} lies in the source: the next run would label its copies; give another folder")
-    if root.is_dir() and any(root.iterdir()) and not (root / REPORTS).is_dir():
+        raise DPoseError(
+            f"dst={root} lies in the source: the next run would label its copies; give another folder, or source=data.yaml to write beside the images"
+        )
+    if root.is_dir() and any(root.iterdir()) and not _ours(root):
         raise DPoseError(f"dst={root} holds files that autolabel did not write: give a new or empty folder")
     return Target(root, pictures.part, beside=False)
+
+
+def _ours(root: Path) -> bool:
+    """Whether a folder holds a set that an earlier run began, not one that it only wrote labels into."""
+    if not (root / REPORTS).is_dir():
+        return False
+    card = root / "data.yaml"
+    return not card.exists() or card.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
 
 
 def label_text(boxes: np.ndarray, points: np.ndarray, flags: np.ndarray, width: int, height: int) -> str:
@@ -123,11 +132,25 @@ def label_text(boxes: np.ndarray, points: np.ndarray, flags: np.ndarray, width: 
     return "".join(rows)
 
 
-def write_card(target: Target, names: Sequence[str]) -> Path:
-    """`data.yaml` of a new set, with the parts that it has."""
+def write_card(
+    target: Target,
+    names: Sequence[str],
+    sigmas: np.ndarray,
+    flip: Sequence[int] | None,
+    pairs: Sequence[tuple[int, int]],
+) -> Path:
+    """`data.yaml` of a new set, with the parts that it has.
+
+    Args:
+        target: the set.
+        names: K keypoint names.
+        sigmas: (K,) OKS sigmas.
+        flip: K indices, or None where nobody knows the sides: the engine then does not mirror.
+        pairs: keypoints to join with a line.
+    """
     parts = [part for part in PARTS if (target.root / "images" / part).is_dir()]
     places = {part: f"images/{part}" for part in parts}
-    lines = ["# Labels by agreement of models (dpose autolabel); nobody has looked at them yet."]
+    lines = [HEADER]
     for part in ("train", "val"):  # the engine wants both
         if part not in places:
             places[part] = places[parts[0]]
@@ -136,10 +159,10 @@ def write_card(target: Target, names: Sequence[str]) -> Path:
         **{part: places[part] for part in PARTS if part in places},
         "names": {0: "driver"},
         "kpt_shape": [len(names), 3],
-        "flip_idx": flip_of(names) or list(range(len(names))),
+        **({"flip_idx": list(flip)} if flip else {}),
         "kpt_names": {0: list(names)},
-        "kpt_oks_sigmas": [round(float(s), 6) for s in sigmas_of(names)],
-        "skeleton": [list(pair) for pair in limbs(names)],
+        "kpt_oks_sigmas": [round(float(s), 6) for s in sigmas],
+        "skeleton": [list(pair) for pair in pairs],
     }
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     with replacing(target.root / "data.yaml") as temporary:

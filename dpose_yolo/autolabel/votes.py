@@ -8,9 +8,9 @@ A vote is one teacher's answer on one view of the image (as it is, or mirrored).
    that take part are against it.
 4. The point is the weighted median of the supporters, by weight x confidence, x and y apart.
 5. certainty = (weight of the supporters / T) x (their mean OKS similarity to the point) x
-   (their mean confidence)^(1/T), T being the teachers that know the keypoint. Votes that abstain lower the first factor: a teacher that sees nothing
-   says something. Confidences of different models are no common measure (docs/autolabel.md), so the more teachers can
-   agree, the less they count; of a single teacher they count in full.
+   (their mean confidence)^(1/T), T being the teachers that know the keypoint. Votes that abstain lower the first
+   factor: a teacher that sees nothing says something. Confidences of different models are no common measure, so the
+   more teachers can agree, the less they count (docs/autolabel.md); of a single teacher they count in full.
 6. flag 0 if as much weight is against the point as for it (two against two: nobody knows which) or the certainty is
    below `weak`; 2 from `sure` on; 1 between.
 """

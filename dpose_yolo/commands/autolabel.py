@@ -33,9 +33,9 @@ def main(settings: dict[str, Any]) -> int:
     from dpose_yolo.autolabel.run import Labelling, flag_shares, save_table, settings_of
     from dpose_yolo.autolabel.sigmas import sigmas_of
     from dpose_yolo.autolabel.target import find_target, write_card, write_index
-    from dpose_yolo.autolabel.teachers import load_teacher
+    from dpose_yolo.autolabel.teachers import flip_of, load_teacher
     from dpose_yolo.autolabel.votes import Rules
-    from dpose_yolo.report.drawing import full_names
+    from dpose_yolo.report.drawing import full_names, limbs
 
     conf, iou = numbers.pop("conf", 0.25), numbers.pop("iou", 0.5)
     rules = Rules(**numbers)
@@ -49,6 +49,8 @@ def main(settings: dict[str, Any]) -> int:
     names = full_names(card.names if card else next((t for t in teachers if t.finds), teachers[0]).names)
     panel = Panel(teachers, names, switches["flip"], driver, roi, iou)
     sigmas = sigmas_of(names, card.raw.get("kpt_oks_sigmas") if card else None)
+    pairs = limbs(names, card.skeleton if card else None)
+    sides = (card.flip_idx if card else None) or flip_of(names)
     if panel.unknown:
         print(f"no teacher knows {', '.join(panel.unknown)}: never labelled")
     decides = settings_of(pictures, panel, rules, conf=conf, imgsz=sizes, empty=switches["empty"])
@@ -59,11 +61,11 @@ def main(settings: dict[str, Any]) -> int:
         with progress() as track:
             counts = work.run(track)
         if counts["labelled"] and not target.beside:
-            write_card(target, names)
+            write_card(target, names, sigmas, sides, pairs)
             write_index(target)
         save_table(journal, names, target.reports / "labels.csv")
         if most:
-            save_review(journal, target, names, target.reports / "review.html", most, card.skeleton if card else None)
+            save_review(journal, target, names, target.reports / "review.html", most, pairs)
         _tell(journal, counts, flag_shares(journal, names))
     written = ", ".join(("labels.csv", *(["review.html"] if most else [])))
     print(f"{written} in {target.reports}" + ("" if target.beside else f"; data set {target.root / 'data.yaml'}"))
