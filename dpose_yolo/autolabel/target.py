@@ -97,7 +97,8 @@ def find_target(pictures: Pictures, dst: object) -> Target:
     above = pictures.path.is_dir() and os.path.realpath(root).startswith(os.path.realpath(pictures.path) + os.sep)
     if above or os.path.realpath(root) == os.path.realpath(pictures.path):
         raise DPoseError(
-            f"dst={root} lies in the source: the next run would label its copies; give another folder, or source=data.yaml to write beside the images"
+            f"dst={root} lies in the source, the next run would label its copies: give another folder, or "
+            "source=data.yaml to write labels beside the images"
         )
     if root.is_dir() and any(root.iterdir()) and not _ours(root):
         raise DPoseError(f"dst={root} holds files that autolabel did not write: give a new or empty folder")

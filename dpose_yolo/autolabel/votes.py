@@ -34,8 +34,8 @@ class Rules:
 
     least: float = 0.3
     agree: float = 0.5
-    sure: float = 0.6
-    weak: float = 0.4
+    sure: float = 0.7
+    weak: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("least", "sure", "weak"):
