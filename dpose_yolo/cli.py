@@ -21,6 +21,7 @@ COMMANDS = {
     "sweep": "any setting at several values, over several seeds, in one table",
     "bench": "how fast models are, in turns; or what training with and without each part costs",
     "prepare": "a data set from videos, pictures, Drive&Act, DriPE, COCO keypoints or State Farm",
+    "autolabel": "labels for images or videos by the agreement of several models, with a page to review them",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
     "clusters": "posture atlas of a data set, before and after balancing; what is new in another set",
     "cam": "attention maps: where a model looks for a keypoint",
@@ -42,6 +43,7 @@ EXAMPLES = """examples
   dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4
   dpose prepare video src=footage dst=data/my_cabin frames=5000
+  dpose autolabel source=drives teacher=yolo11n-pose.pt,yolov8n-pose.pt dst=my_cabin
   dpose check data=my_cabin.yaml strict=True
   dpose clusters data=my_cabin.yaml clusters=32
   dpose cam model=best.pt source=image.jpg keypoints=left_wrist,right_wrist
