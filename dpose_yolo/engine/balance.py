@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK
 from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import keypoint_names, pose_table, posture_mixture, posture_plan
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.sampler import PostureSampler
 
 
@@ -25,12 +26,20 @@ class BalancedDraws:
         data: the engine's data dictionary.
         settings: DPOSE settings.
         seed: of the run.
+        mixture: posture mixture to draw by; None fits one to the set.
 
     Raises:
         DPoseError: for labels no mixture can be fitted to, and for `rect` with images of several shapes.
     """
 
-    def __init__(self, dataset: Any, data: dict[str, Any], settings: dict[str, Any], seed: int):
+    def __init__(
+        self,
+        dataset: Any,
+        data: dict[str, Any],
+        settings: dict[str, Any],
+        seed: int,
+        mixture: PostureMixture | None = None,
+    ):
         """See the class."""
         if getattr(dataset, "rect", False) and not np.all(dataset.batch_shapes == dataset.batch_shapes[0]):
             raise DPoseError(
@@ -42,7 +51,7 @@ class BalancedDraws:
         self.skeleton = data.get("skeleton")
         self.table = pose_table(dataset.labels, keypoint_names(data), settings["posture_scale"])
         cache = Path(dataset.label_files[0]).parent
-        self.mixture = posture_mixture(self.table, settings, seed, where=f"{data['train']}", cache=cache)
+        self.mixture = mixture or posture_mixture(self.table, settings, seed, where=f"{data['train']}", cache=cache)
         self.plan = posture_plan(self.table, self.mixture, settings)
         self.by_path = {f: i for i, f in enumerate(self.table.files)}
         self.drawn = np.zeros(len(self.table.files), dtype=np.int64)
@@ -81,8 +90,8 @@ class BalancedDraws:
         drawn, partners = both.cpu().numpy()
         return drawn, partners
 
-    def log(self, save_dir: Path, epoch: int) -> None:
-        """Append the effective draws of an epoch to `posture_draws.csv`: one row a cluster."""
+    def log(self, save_dir: Path, epoch: int, name: str = "posture_draws.csv") -> None:
+        """Append the effective draws of an epoch to a CSV: one row a cluster."""
         drawn, partners = self._take_counts()
         if RANK not in {-1, 0}:
             return
@@ -91,7 +100,7 @@ class BalancedDraws:
         expected = plan.shares(plan.expected)
         effective = plan.shares(drawn + partners)
         main, mixed = plan.counts(drawn), plan.counts(partners)
-        path = save_dir / "posture_draws.csv"
+        path = save_dir / name
         head = ["epoch", "cluster", "natural", "expected", "effective", "draws", "partners"]
         kept = []
         if path.exists():  # an epoch that is done again, after a NaN or by resume, replaces its rows
