@@ -13,6 +13,7 @@ from dpose_yolo.errors import DPoseError
 
 COMMANDS = {
     "train": "train a pose model with balanced postures and keypoint attention",
+    "finetune": "a trained model for a new cabin from few images; what it gained and lost",
     "val": "accuracy of a model: by keypoint, by posture, with intervals; attention quality",
     "predict": "driver poses of images, folders or videos",
     "export": "write a model as ONNX, TensorRT, OpenVINO ..., proven against PyTorch; one driver, INT8",
@@ -33,12 +34,15 @@ COMMANDS = {
 POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
 
 # Names and paths stay as they are typed, even where they look like numbers.
-AS_TYPED = ("name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst")
+AS_TYPED = (
+    "name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst", "replay", "old",
+)  # fmt: skip
 
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
   dpose train cfg=paper data=my_cabin.yaml                 the recipe of the paper
   dpose train data=my_cabin.yaml clusters=auto balance=0.5 att=0
+  dpose finetune model=best.pt data=new_cabin.yaml replay=old_cabin.yaml
   dpose val model=runs/train/weights/best.pt data=data/cabin_mini.yaml split=test
   dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4

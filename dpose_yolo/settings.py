@@ -24,7 +24,7 @@ class Setting:
 
     Attributes:
         name: as typed by the user.
-        type: number, integer, choice, flag or layers.
+        type: number, integer, choice, flag, layers or path.
         default: value when unset.
         help: one line.
         limits: lowest and highest number, both allowed.
@@ -47,6 +47,8 @@ class Setting:
             return "auto, a layer number or a list of them"
         if self.type == "choice":
             return " or ".join(self.words)
+        if self.type == "path":
+            return "the path of a file"
         low, high = self.limits or (float("-inf"), float("inf"))
         return " or ".join([f"{low:g} to {high:g}", *self.words])
 
@@ -90,6 +92,9 @@ class Setting:
             return value
         return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
 
+    def _check_path(self, value: Any) -> str | None:
+        return str(value) if isinstance(value, str | Path) else "" if value is None else None
+
     def _check_layers(self, value: Any) -> str | list[int] | None:
         if value == "auto":
             return "auto"
@@ -107,11 +112,15 @@ class Setting:
 
 
 @cache
-def specification() -> dict[str, Setting]:
-    """All DPOSE settings by name, in the order of `cfg/dpose.yaml`."""
-    raw = yaml.safe_load((CFG_DIR / "dpose.yaml").read_text(encoding="utf-8"))
+def specification(*commands: str) -> dict[str, Setting]:
+    """All DPOSE settings by name, in the order of `cfg/dpose.yaml`; then those of single commands, if named.
+
+    Args:
+        *commands: whose own settings are added, as they stand in `cfg/commands/<command>.yaml`.
+    """
+    files = [CFG_DIR / "dpose.yaml", *(CFG_DIR / "commands" / f"{command}.yaml" for command in commands)]
     settings = {}
-    for name, entry in raw.items():
+    for name, entry in [item for file in files for item in yaml.safe_load(file.read_text(encoding="utf-8")).items()]:
         limits = tuple(entry["range"]) if "range" in entry else None
         words = tuple(entry.get("choices", entry.get("or", ())))
         settings[name] = Setting(name, entry["type"], entry["default"], entry["help"], limits, words)
@@ -123,25 +132,26 @@ def defaults() -> dict[str, Any]:
     return {name: setting.default for name, setting in specification().items()}
 
 
-def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(given: Mapping[str, Any], *commands: str) -> dict[str, Any]:
     """Complete and check DPOSE settings.
 
     Args:
         given: settings by name; all names must be DPOSE settings.
+        *commands: whose own settings belong to them, see `specification`.
 
     Raises:
         DPoseError: for the first value out of its range or unknown name.
     """
-    refuse_unknown(given, ())
-    values = {n: s.check(given[n]) if n in given else s.default for n, s in specification().items()}
+    refuse_unknown(given, (), *commands)
+    values = {n: s.check(given[n]) if n in given else s.default for n, s in specification(*commands).items()}
     on = values["balance"] > 0 or values["att"] > 0
     values.update({n: value if on else 0.0 for n, value in AUTO.items() if values[n] == "auto"})
     return values
 
 
-def refuse_unknown(names: Iterable[str], engine_names: Iterable[str]) -> None:
+def refuse_unknown(names: Iterable[str], engine_names: Iterable[str], *commands: str) -> None:
     """Raise `DPoseError` for a name that neither DPOSE nor the engine knows, with the nearest right names."""
-    own = specification()
+    own = specification(*commands)
     known = [*own, *engine_names]
     for name in names:
         if name in known:

@@ -54,6 +54,8 @@ model = YOLO({str(runs["on"])!r})
 result = model.predict(np.zeros((64, 64, 3), np.uint8), imgsz=64, verbose=False, conf=0.0)[0]
 assert result.keypoints.data.shape[1:] == (17, 3), result.keypoints.data.shape
 assert model.model.dpose["att"] == 5.0
+postures = model.model.dpose_postures
+assert postures["means"].shape == (4, 34) and postures["counts"].sum() == 24, postures
 assert "dpose_yolo" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

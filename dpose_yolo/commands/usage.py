@@ -20,6 +20,8 @@ _STUDY = [
     ("report=False", "True only makes tables and plots again, from what is finished"),
     ("project=runs name=", "folder of the study; the same command again goes on in it"),
 ]
+# In the help of `dpose finetune`: what is training's own, and what the run keeps for itself.
+_INNER = (*specification(), "start")
 
 TAKES: dict[str, list[tuple[str, str]]] = {
     "train": [
@@ -28,6 +30,17 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("cfg=", "preset (paper) or YAML of settings to start from"),
         ("clusters= balance= att= ...", "DPOSE settings, see `dpose settings`"),
         ("epochs= batch= imgsz= device= resume= ...", "any setting of the engine's training"),
+        _PROJECT,
+    ],
+    "finetune": [
+        ("model=", "the .pt checkpoint to start from (required)"),
+        ("data=", "data YAML of the new cabin (required)"),
+        *((f"{s.name}={s.default}", s.help) for s in specification("finetune").values() if s.name not in _INNER),
+        ("split=test", "part to measure on, before and after: test if the data has one, else val"),
+        ("bootstrap=1000", "replicates behind the 95 % intervals, 0 for none"),
+        ("balance= clusters= att= ...", "DPOSE settings of training, see `dpose settings`"),
+        ("epochs= lr0= freeze= imgsz= device= resume= ...", "any setting of the engine's training"),
+        ("cfg=", "YAML of settings to start from"),
         _PROJECT,
     ],
     "val": [

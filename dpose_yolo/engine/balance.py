@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK
 from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table, posture_mixtures
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.sampler import PostureSampler
 
 
@@ -25,12 +26,20 @@ class BalancedDraws:
         data: the engine's data dictionary.
         settings: DPOSE settings.
         seed: of the run.
+        mixture: posture mixture to draw by; None fits one to the set.
 
     Raises:
         DPoseError: for labels no mixture can be fitted to, and for `rect` with images of several shapes.
     """
 
-    def __init__(self, dataset: Any, data: dict[str, Any], settings: dict[str, Any], seed: int):
+    def __init__(
+        self,
+        dataset: Any,
+        data: dict[str, Any],
+        settings: dict[str, Any],
+        seed: int,
+        mixture: PostureMixture | None = None,
+    ):
         """See the class."""
         if getattr(dataset, "rect", False) and not np.all(dataset.batch_shapes == dataset.batch_shapes[0]):
             raise DPoseError(
@@ -42,7 +51,10 @@ class BalancedDraws:
         self.skeleton = data.get("skeleton")
         self.table = pose_table(dataset.labels, keypoint_names(data), settings["posture_scale"])
         cache = Path(dataset.label_files[0]).parent
-        mixtures = posture_mixtures(self.table, settings, seed, where=f"{data['train']}", cache=cache)
+        if mixture is None:
+            mixtures = posture_mixtures(self.table, settings, seed, where=f"{data['train']}", cache=cache)
+        else:
+            mixtures = [mixture]
         self.mixture = mixtures[0]
         self.plan = averaged_plan(self.table, mixtures, settings)
         self.by_path = {f: i for i, f in enumerate(self.table.files)}
@@ -82,8 +94,8 @@ class BalancedDraws:
         drawn, partners = both.cpu().numpy()
         return drawn, partners
 
-    def log(self, save_dir: Path, epoch: int) -> None:
-        """Append the effective draws of an epoch to `posture_draws.csv`: one row a cluster."""
+    def log(self, save_dir: Path, epoch: int, name: str = "posture_draws.csv") -> None:
+        """Append the effective draws of an epoch to a CSV: one row a cluster."""
         drawn, partners = self._take_counts()
         if RANK not in {-1, 0}:
             return
@@ -92,7 +104,7 @@ class BalancedDraws:
         expected = plan.shares(plan.expected)
         effective = plan.shares(drawn + partners)
         main, mixed = plan.counts(drawn), plan.counts(partners)
-        path = save_dir / "posture_draws.csv"
+        path = save_dir / name
         head = ["epoch", "cluster", "natural", "expected", "effective", "draws", "partners"]
         kept = []
         if path.exists():  # an epoch that is done again, after a NaN or by resume, replaces its rows

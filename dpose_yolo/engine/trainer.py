@@ -24,11 +24,13 @@ from dpose_yolo import settings as dpose_settings  # noqa: E402
 from dpose_yolo.engine import checks  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
+from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout, strip_readout  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
+from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
 
 keep_offline()
 
@@ -50,6 +52,8 @@ class DPoseTrainer(PoseTrainer):
         >>> YOLO("yolo11n-pose.pt").train(trainer=DPoseTrainer, data="data/cabin_mini.yaml", att=0.5)
     """
 
+    COMMANDS: tuple[str, ...] = ()  # whose own settings belong to the trainer's, see `settings.specification`
+
     def __init__(
         self,
         cfg: str | Path | Mapping[str, Any] | SimpleNamespace = DEFAULT_CFG,
@@ -69,11 +73,11 @@ class DPoseTrainer(PoseTrainer):
             DPoseError: for unknown settings, values out of range, and a data file that is not there.
         """
         given = _merge(cfg, overrides or {}, settings)
-        own = dpose_settings.specification()
-        dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA])
+        own = dpose_settings.specification(*self.COMMANDS)
+        dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA], *self.COMMANDS)
         engine = {k: v for k, v in given.items() if k not in own}
         asked = {k: v for k, v in given.items() if k in own}
-        self.dpose = dpose_settings.resolve(asked)
+        self.dpose = dpose_settings.resolve(asked, *self.COMMANDS)
         self._refuse_combinations(engine)
         if engine.get("resume"):
             checks.require_checkpoint(engine["resume"])
@@ -82,7 +86,8 @@ class DPoseTrainer(PoseTrainer):
             engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
             if isinstance(engine.get("pretrained"), str | Path):
                 checks.require_model_file(engine["pretrained"])
-        self.draws: BalancedDraws | None = None
+        self.draws: Any = None  # `BalancedDraws`, or what `make_draws` puts in its place
+        self._postures: CarriedPostures | None = None
         self._visible = 2
         with checks.engine_errors("the settings cannot be used"):
             super().__init__(DEFAULT_CFG, engine, _callbacks)
@@ -105,9 +110,10 @@ class DPoseTrainer(PoseTrainer):
     def _take_settings_from_checkpoint(self, asked: Mapping[str, Any]) -> None:
         """A resumed run goes on with the settings it started with."""
         saved = {k: v for k, v in vars(self.args).items() if k in self.dpose}
-        resumed = dpose_settings.resolve(saved)
+        resumed = dpose_settings.resolve(saved, *self.COMMANDS)
         resumed["outside"] |= self.dpose["outside"]
-        changed = [k for k, v in asked.items() if resumed[k] != dpose_settings.specification()[k].check(v)]
+        own = dpose_settings.specification(*self.COMMANDS)
+        changed = [k for k, v in asked.items() if resumed[k] != own[k].check(v)]
         if changed:
             LOGGER.warning(f"resume ignores {', '.join(changed)}: the run goes on with the settings it started with")
         self.dpose = resumed
@@ -148,14 +154,22 @@ class DPoseTrainer(PoseTrainer):
         if mode != "train":
             return loader
         self._visible = min(checks.require_keypoints(loader.dataset.labels, "training"), 2)
-        if self.dpose["balance"] > 0:
+        if self.draws_postures():
             with torch_distributed_zero_first(LOCAL_RANK):  # one rank fits, the others read its mixture
-                self.draws = BalancedDraws(loader.dataset, self.data, self.dpose, self.args.seed)
+                self.draws = self.make_draws(loader.dataset)
             # The engine hands over the rank within this machine; draws are shared among all machines.
             shared = rank != -1 and dist.is_available() and dist.is_initialized()
             self.draws.install(loader, *((dist.get_rank(), dist.get_world_size()) if shared else (0, 1)))
             self.draws.seek(self.start_epoch)
         return loader
+
+    def draws_postures(self) -> bool:
+        """Whether images are drawn by postures; the engine draws them otherwise."""
+        return self.dpose["balance"] > 0
+
+    def make_draws(self, dataset: Any) -> BalancedDraws:
+        """What the training images are drawn by."""
+        return BalancedDraws(dataset, self.data, self.dpose, self.args.seed)
 
     def resume_training(self, ckpt: dict | None) -> None:
         """The engine's, and the sampler goes on where the run was broken off."""
@@ -233,6 +247,8 @@ class DPoseTrainer(PoseTrainer):
             model = getattr(whole, "student_model", whole)  # the one that learns, where another is distilled into it
             # A plain dict: the checkpoint stays loadable where this package is not installed.
             model.dpose = dict(self.dpose)
+            if self.draws:  # the postures of the data travel with the model, for whoever fine-tunes it
+                carry_on(model, self.trained_postures())
             if not self._changes_criterion():
                 continue
             criterion = getattr(model, "criterion", None) or model.init_criterion()
@@ -256,6 +272,13 @@ class DPoseTrainer(PoseTrainer):
                     how += f", order {self.dpose['att_order']}" if how == "gradcam" else ""
                     LOGGER.info(f"Attention: layers {term.layers}, maps by {how}")
             model.criterion = criterion
+
+    def trained_postures(self) -> CarriedPostures:
+        """The postures that the model has seen when it is trained."""
+        if self._postures is None:
+            held_out = self.test_loader.dataset.labels
+            self._postures = training_postures(self.draws.mixture, self.draws.table, held_out, self.data)
+        return self._postures
 
     def _changes_criterion(self) -> bool:
         """Whether any setting asks for other losses than the engine's."""

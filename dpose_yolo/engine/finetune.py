@@ -1,0 +1,221 @@
+"""`FineTuneTrainer`: from one cabin to the next with few images, without losing the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from dpose_yolo.engine import checks
+from dpose_yolo.engine.carried import carried_postures
+from dpose_yolo.engine.criterion import DPoseCriterion
+from dpose_yolo.engine.explain import load_pose_model
+from dpose_yolo.engine.graph import EngineModel
+from dpose_yolo.engine.keep import KeepCriterion
+from dpose_yolo.engine.labels import load_labels
+from dpose_yolo.engine.postures import keypoint_names
+from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
+from dpose_yolo.engine.trainer import DPoseTrainer, _merge
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
+from dpose_yolo.posture.carried import CarriedPostures, joined
+
+
+class FineTuneTrainer(DPoseTrainer):
+    """Fine-tunes a trained pose model on few images of a new cabin.
+
+    Length, speed and clusters follow from the number of new images (`finetune.rules.recipe`), input size and
+    augmentation from the starting model; what the user sets goes before both. Old images (`replay`) fill a set share of
+    every batch; without them, a distillation from the starting model (`keep`) and its batch norm statistics (`norms`)
+    hold what it knows.
+
+    Examples:
+        >>> FineTuneTrainer(model="best.pt", data="new.yaml", replay="old.yaml").train()
+    """
+
+    COMMANDS = ("finetune",)
+    data: dict[str, Any]  # the engine's data dictionary of the new data
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] | SimpleNamespace = DEFAULT_CFG,
+        overrides: Mapping[str, Any] | None = None,
+        _callbacks: dict | None = None,
+        **settings: Any,
+    ):
+        """Arguments are those of `DPoseTrainer`; `model` must be a trained checkpoint.
+
+        Raises:
+            DPoseError: for settings or data that cannot be used, and data sets or models of other keypoints.
+        """
+        given = _merge(cfg, overrides or {}, settings)
+        self._old_data: dict[str, Any] | None = None
+        if not given.get("resume"):
+            given = self._completed(given)
+        super().__init__(DEFAULT_CFG, given, _callbacks)
+
+    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The user's settings, with what follows from the starting model and the number of images."""
+        start = str(given.get("start") or given.get("model") or "")
+        if Path(start).suffix != ".pt":
+            raise DPoseError(
+                "finetune needs a trained model: set model= to a .pt checkpoint, e.g. runs/train/weights/best.pt"
+            )
+        model = load_pose_model(start)
+        labels, data, _ = load_labels(given.get("data"), "train", bool(given.get("skip_bad")))
+        refuse_other_keypoints(model, start, data, str(given["data"]))
+        for name in ("replay", "old"):
+            if given.get(name):
+                checks.require_data_file(given[name])
+                refuse_unlike(data, str(given["data"]), read_data(given[name]), str(given[name]))
+        own = {k: v for k, v in getattr(model, "dpose", {}).items() if k in INHERITED_DPOSE}
+        args = {k: v for k, v in model.args.items() if k in INHERITED}
+        # Whole paths: a resumed run may be started from another folder.
+        files = {name: str(Path(given[name]).resolve()) for name in ("replay", "old") if given.get(name)}
+        return {**args, **own, **recipe(len(labels), given), **given, **files, "start": str(Path(start).resolve())}
+
+    # Data
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """New images, with the old ones behind them where they are replayed."""
+        new = super().build_dataset(img_path, mode, batch)
+        if mode != "train" or not self._replayed():
+            return new
+        here = self.data
+        self.data = self.replay_data()  # the engine reads keypoints and mirroring there
+        try:
+            old = super().build_dataset(self.data["train"], mode, batch)
+        finally:
+            self.data = here
+        return ReplayDataset(new, old)
+
+    def _replayed(self) -> bool:
+        return bool(self.dpose["replay"]) and self.dpose["replay_share"] > 0
+
+    def replay_data(self) -> dict[str, Any]:
+        """The engine's data dictionary of the old data."""
+        if self._old_data is None:
+            self._old_data = read_data(self.dpose["replay"])
+            refuse_unlike(self.data, str(self.args.data), self._old_data, self.dpose["replay"])
+        return self._old_data
+
+    def draws_postures(self) -> bool:
+        """Always: with `balance=0`, too, every batch has its share of old images."""
+        return True
+
+    def make_draws(self, dataset: Any) -> Any:
+        """Draws of new and old images."""
+        old = self.replay_data() if self._replayed() else None
+        carried = carried_postures(load_pose_model(self.dpose["start"]), self.dpose["start"])
+        draws = FineTuneDraws(dataset, self.data, old, self.dpose, self.args.seed, carried, LEAST_BATCHES)
+        if RANK in {-1, 0}:
+            if draws.change is None:
+                LOGGER.info(f"Postures: not compared, {self.dpose['start']} brings none of these keypoints")
+            else:
+                LOGGER.info(f"Postures: {draws.change.sentence(Path(str(self.args.data)).stem)}")
+        return draws
+
+    def trained_postures(self) -> CarriedPostures:
+        """Those of the new images, and those that the starting model knew before them."""
+        if self._postures is None:
+            known, new = self.draws.known, super().trained_postures()
+            self._postures = joined(known, new) if known else new
+        return self._postures
+
+    # Model and criterion
+
+    def keep_weight(self) -> float:
+        """Weight of the distillation from the starting model."""
+        keep = self.dpose["keep"]
+        return float((0.0 if self._replayed() else 1.0) if keep == "auto" else keep)
+
+    def norms_frozen(self) -> bool:
+        """Whether batch norms keep the starting model's running statistics."""
+        norms = self.dpose["norms"]
+        return not self._replayed() if norms == "auto" else norms == "frozen"
+
+    def _model_train(self) -> None:
+        """The engine's; frozen batch norms keep to their running statistics."""
+        super()._model_train()
+        if self.norms_frozen():
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def _attach(self) -> None:
+        """DPOSE's criteria, with the distillation inside them."""
+        super()._attach()
+        if self.keep_weight() <= 0:
+            return
+        teacher = load_pose_model(self.dpose["start"]).float().to(self.device).eval()
+        for parameter in teacher.parameters():
+            parameter.requires_grad = False
+        for model in self._students():
+            outer = model.criterion
+            if isinstance(outer, DPoseCriterion):
+                outer.base = KeepCriterion(outer.base, teacher, self.keep_weight())
+            else:
+                model.criterion = KeepCriterion(outer or model.init_criterion(), teacher, self.keep_weight())
+
+    def _students(self) -> list[EngineModel]:
+        """The live model and its average."""
+        return [unwrap_model(self.model), self.ema.ema]
+
+    def _detach(self) -> bool:
+        """The parent's, and the distillation comes off too."""
+        attached = super()._detach()
+        models = [m for m in self._students() if isinstance(getattr(m, "criterion", None), KeepCriterion)]
+        for model in models:
+            model.criterion = model.criterion.base
+        return attached or bool(models)
+
+
+def read_data(path: Any) -> dict[str, Any]:
+    """The engine's data dictionary of a YAML; nothing is downloaded."""
+    with checks.engine_errors(f"data={path} cannot be used"):
+        data = check_det_dataset(path, autodownload=False)
+    checks.require_kpt_shape(data, path)
+    return data
+
+
+def refuse_unlike(new: Mapping[str, Any], new_name: str, old: Mapping[str, Any], old_name: str) -> None:
+    """Raise `DPoseError` unless two data sets label the same keypoints and classes, naming both."""
+    for what, a, b in (
+        ("keypoints (kpt_shape)", list(new["kpt_shape"]), list(old["kpt_shape"])),
+        ("keypoint names", keypoint_names(dict(new)), keypoint_names(dict(old))),
+        ("flip_idx", list(new.get("flip_idx") or []), list(old.get("flip_idx") or [])),
+        ("classes", list(new["names"].values()), list(old["names"].values())),
+        ("channels", new.get("channels", 3), old.get("channels", 3)),
+    ):
+        if a != b:
+            pairs = zip(a, b, strict=False) if isinstance(a, list) else ()
+            at = next((i for i, (x, y) in enumerate(pairs) if x != y), None)
+            told = f"{a} and {b}" if at is None else f"number {at} is {a[at]} and {b[at]}"
+            raise DPoseError(f"{new_name} and {old_name} have different {what}: {told}; give data of the same labels")
+
+
+def refuse_other_keypoints(model: EngineModel, start: str, data: Mapping[str, Any], name: str) -> None:
+    """Raise `DPoseError` unless a model answers with the keypoints and takes the images of a data set, naming both."""
+    shape = list(model.model[-1].kpt_shape)
+    if shape != list(data["kpt_shape"]):
+        raise DPoseError(
+            f"{start} gives keypoints of shape {shape}, but {name} has {data['kpt_shape']}: train a model of this data"
+        )
+    known = keypoint_names({"kpt_shape": shape, "kpt_names": getattr(model, "kpt_names", None)})
+    names = keypoint_names(dict(data))
+    numbered = any(all(n.isdigit() for n in one) for one in (known, names))
+    if known != names and not numbered:
+        at = next(i for i, (a, b) in enumerate(zip(known, names, strict=True)) if a != b)
+        told = f"number {at} is {known[at]} and {names[at]}"
+        raise DPoseError(f"{start} and {name} have different keypoints: {told}; put them in one order")
+    channels, given = int(model.yaml.get("channels", 3)), data.get("channels", 3)
+    if channels != given:
+        raise DPoseError(
+            f"{start} takes images of {channels} channels, but {name} has {given}: set channels: {channels} in the data"
+        )

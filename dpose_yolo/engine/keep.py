@@ -1,0 +1,54 @@
+"""The engine's criterion with a distillation from the starting model beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dpose_yolo.engine.graph import EngineModel
+from dpose_yolo.losses.keep import feature_loss, keep_loss
+
+
+class KeepCriterion:
+    """Engine criterion plus a weighted term that holds what the starting model answers.
+
+    The teacher sees the augmented images that the student sees, in evaluation mode. In validation the term is 0.
+    Everything else about the criterion (its assigner, `update` of an end-to-end one) is the base's.
+
+    Args:
+        base: the engine's criterion, or one around it.
+        teacher: the starting model.
+        weight: of the term.
+    """
+
+    def __init__(self, base: Any, teacher: EngineModel, weight: float):
+        """See the class."""
+        self.base = base
+        self.teacher = teacher
+        self.weight = weight
+        self.shape = tuple(teacher.model[-1].kpt_shape)
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss vector times batch size, and the items, with `keep_loss` as the last of both."""
+        loss, items = self.base(preds, batch)
+        term = loss.new_zeros(())
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                found = self.teacher(batch["img"])[1]
+            student, teacher = preds.get("one2many", preds), found.get("one2many", found)
+            term = keep_loss(student, teacher, self.shape) + feature_loss(student["feats"], teacher["feats"])
+            term = (self.weight * term).to(loss.dtype)
+        return torch.cat([loss, term[None] * batch["img"].shape[0]]), {**items, "keep_loss": term.detach()}
+
+    def __getattr__(self, name: str) -> Any:
+        """The base's."""
+        if name.startswith("__") or name == "base":
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def __deepcopy__(self, memo: dict) -> KeepCriterion:
+        """Copies of a model (its average, its checkpoint) share the teacher, which never changes."""
+        from copy import deepcopy
+
+        return KeepCriterion(deepcopy(self.base, memo), self.teacher, self.weight)

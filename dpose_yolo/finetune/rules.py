@@ -1,0 +1,75 @@
+"""Length, speed and clusters of a fine-tuning by the number of new images; the user's settings go before all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from dpose_yolo.posture.replay import old_in_batch
+
+BATCH = 16
+LEAST_BATCHES = 20  # of an epoch, so that few images do not make hundreds of tiny epochs
+STEPS = 200  # optimizer steps for one image; they grow with the root of the number of images
+POSES_A_CLUSTER = 10
+
+# What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
+# settings (length, speed, data, folders) belong to its own training.
+INHERITED = (
+    "imgsz", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr",
+    "mosaic", "mixup", "cutmix", "multi_scale", "box", "cls", "dfl", "pose", "kobj", "rle",
+)  # fmt: skip
+INHERITED_DPOSE = ("posture_scale", "covariance", "box_loss", "kpt_far", "pose_score")
+
+
+def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a fine-tuning that depend on its data.
+
+    - steps: 200 times the root of the number of new images, with or without replay (20 images: 895, 50: 1415, 200:
+      2829, 1000: 6325);
+    - an epoch is one pass over the new images, 20 batches at least;
+    - AdamW from 0.001 down a cosine, each batch a step, a tenth of the steps warms up;
+    - nothing is frozen below;
+    - one posture cluster for every ten new images, 16 at most.
+
+    Args:
+        images: new images.
+        settings: what the user gave; `batch`, `replay` and `replay_share` are looked at.
+
+    Returns:
+        The settings that the user did not give.
+    """
+    batch = settings.get("batch", BATCH)
+    whole = isinstance(batch, int) and not isinstance(batch, bool) and batch > 0
+    size = min(batch, images) if whole and not settings.get("replay") else batch if whole else BATCH
+    share = float(settings.get("replay_share", 0.5))
+    new = size - old_in_batch(size, share) if settings.get("replay") and size > 1 else size
+    batches = epoch_batches(images, new)
+    epochs = math.ceil(STEPS * math.sqrt(images) / batches)
+    rules: dict[str, Any] = {
+        "batch": BATCH,
+        "nbs": size,
+        "epochs": epochs,
+        "optimizer": "AdamW",
+        "lr0": 0.001,
+        "lrf": 0.01,
+        "cos_lr": True,
+        "warmup_epochs": 0.1 * settings.get("epochs", epochs),
+        "warmup_bias_lr": 0.0,
+        "patience": 0,
+        "val": False,
+        "plots": False,
+        "clusters": max(1, min(16, images // POSES_A_CLUSTER)),
+        "att": 0.0,
+    }
+    return {name: value for name, value in rules.items() if name not in settings}
+
+
+def epoch_batches(images: int, new: int) -> int:
+    """Batches of an epoch: one pass over the new images, `LEAST_BATCHES` at least.
+
+    Args:
+        images: new images.
+        new: new images in a batch.
+    """
+    return max(LEAST_BATCHES, math.ceil(images / new))
