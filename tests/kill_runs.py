@@ -11,7 +11,7 @@ same line (`resume=True`) is given again. The moments are random, of the first t
     torn:N:BYTES        the kernel ends the process in the middle of a write, at the first file that grows longer than
                         BYTES from the N-th change on (RLIMIT_FSIZE)
     batch:EPOCH:BATCH   SIGKILL after a batch
-    named:FILE:N:BYTES  as torn, at the N-th time that a file of this name is opened for writing
+    named:NAME:N:BYTES  as torn, from the N-th time on that a file or folder of this name is opened for writing or made
 
 The last line is `N of KILLS equal`. Exit status 0 where all are.
 """
@@ -67,7 +67,10 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def on_file_changes(folder: Path, then: Callable[[int, str], None]) -> None:
-    """Call `then(number, name)` before each change of a file of run or data; the name only where it is written."""
+    """Call `then(number, name)` before each change of a file of run or data; the name where one is written or made.
+
+    Torch opens the files it writes by itself, unseen; they lie in a folder that is made before.
+    """
     count = 0
     places = (str(folder / "run"), str(folder / "mini"))
 
@@ -77,7 +80,7 @@ def on_file_changes(folder: Path, then: Callable[[int, str], None]) -> None:
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
         if (changes or writes) and str(args[0]).startswith(places):
             count += 1
-            then(count, Path(str(args[0])).name if writes else "")
+            then(count, Path(str(args[0])).name if writes or event == "os.mkdir" else "")
 
     sys.addaudithook(hook)
 
@@ -157,6 +160,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     run = folder / "run"
     rows = [line.split(",")[0] for line in (run / "results.csv").read_text().splitlines()[1:]]
     left = [p.name for p in (run / "weights").iterdir() if p.name not in ("last.pt", "best.pt")]
+    left += [p.name for p in run.glob(".*tmp*")]
     return {
         "last": checkpoint_digest(run / "weights" / "last.pt"),
         "best": checkpoint_digest(run / "weights" / "best.pt"),

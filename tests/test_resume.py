@@ -75,11 +75,16 @@ def kill_runs(folder: Path, *kills: str) -> str:
     return done.stdout
 
 
-def test_killed_in_an_epoch_and_in_a_checkpoint(tmp_path):
-    places = ("batch:1:1", "named:last.pt:2:1000")  # of the second epoch
+def test_killed_in_an_epoch_in_a_checkpoint_and_at_the_end(tmp_path):
+    # In the second epoch, in its checkpoint, and in last.pt while it is stripped; .saving is made twice an epoch.
+    places = ("batch:1:1", "named:last.pt:2:1000", "named:.saving:8:3000")
     told = kill_runs(tmp_path / "runs", *places)
-    assert told.splitlines()[-1].startswith("2 of 2 equal, 0 of them not killed")
-    assert all(f"{place}: SIG" in told for place in places) and told.count("after 1 epochs") == 2
+    assert told.splitlines()[-1].startswith("3 of 3 equal, 0 of them not killed")
+    assert (
+        all(f"{place}: SIG" in told for place in places)
+        and told.count("after 1 epochs") == 2
+        and told.count("after 3 epochs") == 1
+    )
 
 
 @pytest.mark.slow

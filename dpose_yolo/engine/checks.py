@@ -14,6 +14,7 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_la
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
 from ultralytics.utils import LOGGER
 
+from dpose_yolo.engine.files import holding, sweep
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import model_file
 
@@ -196,8 +197,12 @@ def require_checkpoint(resume: Any) -> None:
     with engine_errors(f"resume={resume} cannot be read as a checkpoint"):
         epoch = torch_safe_load(str(resume))[0].get("epoch", -1)
     if epoch < 0:
-        for left in Path(str(resume)).parent.glob("resume-*.pt"):  # of a run that was killed at its very end
-            left.unlink()
+        weights = Path(str(resume)).resolve().parent
+        if weights.name == "weights":
+            with holding(weights.parent):  # it may have been killed at its very end
+                sweep(weights.parent)
+                for left in weights.glob("resume-*.pt"):
+                    left.unlink()
         raise DPoseError(f"{resume} is the end of a finished training: there is nothing to resume")
 
 

@@ -14,7 +14,7 @@ from ultralytics.utils import LOGGER, RANK, __version__
 from ultralytics.utils.torch_utils import unwrap_model
 
 from dpose_yolo.engine import faults, resume
-from dpose_yolo.engine.files import hold_folder, move_into_place, release_folder, staging, strip_checkpoint
+from dpose_yolo.engine.files import hold_folder, move_into_place, release_folder, staging, strip_checkpoint, sweep
 from dpose_yolo.engine.randomness import Loading, data_fingerprint, random_states, set_random_states
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
@@ -66,6 +66,7 @@ class DurableTrainer(PoseTrainer):
                 if own or not folder.is_dir() or attempt + 1 == ATTEMPTS:
                     raise
         self.args.save_dir = str(folder)
+        sweep(folder)
 
     def train(self) -> None:
         """The engine's; afterwards, however it ends, the folder is free for others."""

@@ -20,6 +20,7 @@ from dpose_yolo.report.drawing import replacing
 
 # Tells the processes that the engine starts for several GPUs that the one that started them holds the folder.
 HELD_BY_PARENT = "DPOSE_RUN_FOLDER"
+STAGING = ".saving"  # folder beside the checkpoints
 _held: dict[Path, IO[str]] = {}
 
 
@@ -73,9 +74,29 @@ def release_folder(folder: Path) -> None:
 
 
 @contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold a folder for a block, as `hold_folder`."""
+    before = folder in _held
+    hold_folder(folder)
+    try:
+        yield
+    finally:
+        if not before:
+            release_folder(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed training left half-written in its folder, which has to be held."""
+    shutil.rmtree(folder / "weights" / STAGING, ignore_errors=True)
+    for place in (folder, folder / "weights"):
+        for file in place.glob(".*.tmp*"):  # of `replacing`
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
 def staging(weights: Path) -> Iterator[Path]:
     """An empty folder beside the checkpoints to write them in; gone afterwards, with all that is still in it."""
-    folder = weights / ".saving"
+    folder = weights / STAGING
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
@@ -92,11 +113,13 @@ def move_into_place(file: Path, folder: Path) -> None:
 
 def strip_checkpoint(checkpoint: str | Path, s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
     """The engine's `strip_optimizer`, which also takes off the readout of the attention term; whole at any moment."""
-    with replacing(s or checkpoint) as temporary:
+    target = Path(s or checkpoint)
+    with staging(target.parent) as folder:
+        temporary = folder / target.name
         found = strip_optimizer(checkpoint, str(temporary), updates)
-        if not found:  # no checkpoint: the engine has said so, and wrote nothing
-            shutil.copyfile(checkpoint, temporary)
-        strip_readout(temporary)
+        if found:  # else it is no checkpoint: the engine has said so, and wrote nothing
+            strip_readout(temporary)
+            move_into_place(temporary, target.parent)
     return found
 
 
