@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 # Read by the engine when it is first imported: no update check, no usage events, no downloads.
 os.environ.setdefault("YOLO_OFFLINE", "true")
+# Likewise: a checkpoint is a pickle, of which only known layers are built (docs/reliability.md).
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")
 
 if TYPE_CHECKING:
     from dpose_yolo.engine.trainer import DPoseTrainer

@@ -13,6 +13,7 @@ _CONFIG_DIR = tempfile.mkdtemp(prefix="dpose-tests-")
 os.environ["YOLO_CONFIG_DIR"] = _CONFIG_DIR
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_AUTOINSTALL"] = "false"
+os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
 os.environ["MPLBACKEND"] = "Agg"
 
 import pytest

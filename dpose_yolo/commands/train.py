@@ -12,7 +12,9 @@ def main(settings: dict[str, Any]) -> None:
     """Train, and say where the results are."""
     cfg = settings.pop("cfg", None)
     settings = {**(load_cfg(cfg) if cfg else {}), **settings}
-    if not settings.get("resume"):
+    resume = settings.get("resume")
+    by_checkpoint = "name" not in settings and str(settings.get("model", "")).endswith(".pt")
+    if not resume or (resume is True and not by_checkpoint):
         settings.setdefault("model", "dpose-125.yaml")
         settings = absolute_project(settings)
         settings.setdefault("name", "train")

@@ -29,7 +29,8 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("model=dpose-125.yaml", _MODEL),
         ("cfg=", "preset (paper) or YAML of settings to start from"),
         ("clusters= balance= att= ...", "DPOSE settings, see `dpose settings`"),
-        ("epochs= batch= imgsz= device= resume= ...", "any setting of the engine's training"),
+        ("epochs= batch= imgsz= device= ...", "any setting of the engine's training"),
+        ("resume=", "last.pt of a run to go on with; True: go on with the run of this name, or start it"),
         _PROJECT,
     ],
     "finetune": [

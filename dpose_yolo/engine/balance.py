@@ -16,6 +16,7 @@ from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.sampler import PostureSampler
+from dpose_yolo.report.drawing import replacing
 
 
 class BalancedDraws:
@@ -114,10 +115,8 @@ class BalancedDraws:
         rows = [
             [epoch + 1, j, *(f"{v:.5f}" for v in shares[j]), int(main[j]), int(mixed[j])] for j in range(len(natural))
         ]
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([head, *kept, *rows])
-        temporary.replace(path)
 
     def report(self, save_dir: Path, plots: bool) -> None:
         """Say what the balance does and keep mixture and atlas with the run."""

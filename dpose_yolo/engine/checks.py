@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
-from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
+from ultralytics.utils import LOGGER
 
 from dpose_yolo.dataset import contained
+from dpose_yolo.engine.files import holding, sweep
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import model_file
 
@@ -176,12 +180,48 @@ def require_model_file(model: Any) -> Any:
     return str(model)
 
 
+def run_to_resume(engine: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the engine with `resume=True` replaced by what it means.
+
+    With a `name`, the run of that name goes on, or starts if it has no checkpoint yet: the same line can be given until
+    the training is done. Without one, `model=` may name the checkpoint, as for the engine's own command.
+    """
+    if engine.get("resume") is not True:
+        return engine
+    if not engine.get("name"):
+        model = str(engine.get("model") or "")
+        return {**engine, "resume": model} if model.endswith(".pt") else engine
+    place = SimpleNamespace(project=engine.get("project"), name=engine["name"], task="pose", exist_ok=True)
+    last = get_save_dir(place) / "weights" / "last.pt"
+    if not last.is_file():
+        LOGGER.info(f"No checkpoint in {last.parent} yet: the training starts")
+        return {**engine, "resume": False, "exist_ok": True}
+    return {**{k: v for k, v in engine.items() if k not in ("project", "name", "exist_ok")}, "resume": str(last)}
+
+
 def require_checkpoint(resume: Any) -> None:
-    """Raise `DPoseError` unless `resume` names a checkpoint (the engine would go on with any other run it finds)."""
+    """Refuse what is not the checkpoint of an unfinished training.
+
+    The engine would go on with any other run it finds, and only ask whether there is anything to do when it has
+    overwritten the record of the run: a finished checkpoint no longer tells DPOSE's settings.
+
+    Raises:
+        DPoseError: when there is no such checkpoint, or nothing left to do.
+    """
     if resume is True:
-        raise DPoseError("resume needs the checkpoint to go on from: resume=runs/train/weights/last.pt")
+        raise DPoseError("resume needs the run to go on with: name=, or resume=runs/train/weights/last.pt")
     if not Path(str(resume)).is_file():
         raise DPoseError(f"no checkpoint {resume} to resume from: give the path of a last.pt")
+    with engine_errors(f"resume={resume} cannot be read as a checkpoint"):
+        epoch = torch_safe_load(str(resume))[0].get("epoch", -1)
+    if epoch < 0:
+        weights = Path(str(resume)).resolve().parent
+        if weights.name == "weights":
+            with holding(weights.parent):  # it may have been killed at its very end
+                sweep(weights.parent)
+                for left in weights.glob("resume-*.pt"):
+                    left.unlink()
+        raise DPoseError(f"{resume} is the end of a finished training: there is nothing to resume")
 
 
 def require_kpt_shape(data: dict[str, Any], where: Any) -> None:

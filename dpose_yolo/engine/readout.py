@@ -13,6 +13,7 @@ from dpose_yolo.attention import readout_layer, readout_loss, readout_target
 from dpose_yolo.engine.attention import Assignment
 from dpose_yolo.engine.graph import EngineModel, FeatureTap, readout_layers, run_layers
 from dpose_yolo.engine.persons import persons_of
+from dpose_yolo.report.drawing import replacing
 
 # Name of the readout on the model: a submodule, so that the optimizer, the moving average, devices and resumed runs
 # carry it; outside the engine's layer list, so that no prediction or export sees it.
@@ -57,9 +58,8 @@ def strip_readout(checkpoint: Path) -> None:
     content = torch_load(checkpoint, map_location="cpu")
     models = [content[k] for k in ("model", "ema") if isinstance(content.get(k), nn.Module)]
     if any([remove_readout(m) for m in models]):
-        partial = checkpoint.with_name(f"{checkpoint.name}.part")
-        torch.save(content, partial)
-        partial.replace(checkpoint)
+        with replacing(checkpoint) as temporary:
+            torch.save(content, temporary)
 
 
 class ReadoutTerm:

@@ -16,7 +16,7 @@ require_engine()
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from ultralytics.data.utils import check_det_dataset  # noqa: E402
-from ultralytics.models.yolo.pose import PoseTrainer, PoseValidator  # noqa: E402
+from ultralytics.models.yolo.pose import PoseValidator  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, YAML  # noqa: E402
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model  # noqa: E402
 
@@ -26,13 +26,17 @@ from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
+from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
+from dpose_yolo.engine.files import write_caches_at_once  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
-from dpose_yolo.engine.readout import ReadoutTerm, add_readout, strip_readout  # noqa: E402
+from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
 from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
+from dpose_yolo.report.drawing import replacing  # noqa: E402
 
 keep_offline()
+write_caches_at_once()
 
 # Keys that the engine accepts besides its own defaults.
 ENGINE_EXTRA = ("augmentations", "save_dir")
@@ -40,11 +44,12 @@ ENGINE_EXTRA = ("augmentations", "save_dir")
 OF_ONE_RUN = ("save_dir", "resume")
 
 
-class DPoseTrainer(PoseTrainer):
+class DPoseTrainer(DurableTrainer):
     """Trains a pose model with posture-balanced sampling (paper 3.2) and keypoint attention (paper 3.3).
 
     Everything else is the engine's: models, augmentation, validation, checkpoints, export, multi-GPU. With `balance=0
-    att=0 box_loss=ciou` it is the engine's `PoseTrainer` to the last digit.
+    att=0 box_loss=ciou` it is the engine's `PoseTrainer` to the last digit. A run that is broken off goes on exactly
+    (`DurableTrainer`).
 
     Examples:
         >>> DPoseTrainer("paper", data="data/cabin_mini.yaml").train()  # a preset or a YAML path
@@ -79,6 +84,7 @@ class DPoseTrainer(PoseTrainer):
         asked = {k: v for k, v in given.items() if k in own}
         self.dpose = dpose_settings.resolve(asked, *self.COMMANDS)
         self._refuse_combinations(engine)
+        engine = checks.run_to_resume(engine)
         if engine.get("resume"):
             checks.require_checkpoint(engine["resume"])
         else:
@@ -123,7 +129,8 @@ class DPoseTrainer(PoseTrainer):
         for name, value in self.dpose.items():
             setattr(self.args, name, value)
         if RANK in {-1, 0}:
-            YAML.save(self.save_dir / "args.yaml", vars(self.args))
+            with replacing(self.save_dir / "args.yaml") as temporary:
+                YAML.save(temporary, vars(self.args))
 
     # Data
 
@@ -195,9 +202,15 @@ class DPoseTrainer(PoseTrainer):
         if recovered and self.draws:
             self.train_loader.reset()
             self.draws.seek(epoch)
+            self._watched().restarted(following=True)
         return recovered
 
     # Model and criterion
+
+    def setup_model(self) -> dict[str, Any] | None:
+        """The engine's; a file that cannot be loaded, or holds more than a model, gets a clear line."""
+        with checks.engine_errors(f"model={self.args.model} cannot be loaded"):
+            return super().setup_model()
 
     def get_model(self, cfg: Any = None, weights: EngineModel = None, verbose: bool = True) -> EngineModel:
         """The engine's; a model that is not a pose model gets a clear line."""
@@ -309,13 +322,6 @@ class DPoseTrainer(PoseTrainer):
         for criterion, live in zip(self._criteria(), (True, False), strict=False):
             criterion.step, criterion.first_step = self.epoch * steps, first
             criterion.validate = not live and self.dpose["att_val"] and (self.epoch + 1) * steps > first
-
-    def final_eval(self) -> None:
-        """The engine's, on checkpoints without the readout of the attention term."""
-        if RANK in {-1, 0}:  # the engine lets the other ranks wait for this one here
-            for checkpoint in (self.last, self.best):
-                strip_readout(checkpoint)
-        super().final_eval()
 
     def _setup_scheduler(self) -> None:
         """The engine's schedule, or the paper's single drop (section 4.2) if `lr_drop` is set."""

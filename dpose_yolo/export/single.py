@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.report.drawing import replacing
 from dpose_yolo.runtime.card import SINGLE
 from dpose_yolo.runtime.pictures import PADDING, Placement
 
@@ -126,9 +127,8 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     }
     model.metadata_props.add(key=SINGLE, value=str(about))
     onnx.checker.check_model(model)
-    partial = Path(f"{target}.part")
-    onnx.save(model, str(partial))
-    partial.replace(target)
+    with replacing(target) as temporary:
+        onnx.save(model, str(temporary))
     return Path(target)
 
 

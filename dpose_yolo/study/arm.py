@@ -90,15 +90,12 @@ def trained_epochs(checkpoint: Path) -> int | None:
 
 def _strip(folder: Path) -> None:
     """What the engine does at the end of a training, for one that was broken off between its last epoch and that."""
-    from ultralytics.utils.torch_utils import strip_optimizer
+    from dpose_yolo.engine.files import strip_checkpoint
 
-    from dpose_yolo.engine.readout import strip_readout
-
-    for name in ("last.pt", "best.pt"):
+    for name in ("best.pt", "last.pt"):
         path = folder / "weights" / name
         if (trained_epochs(path) or -1) >= 0:
-            strip_readout(path)
-            strip_optimizer(path)
+            strip_checkpoint(path)
 
 
 def evaluate_arm(folder: Path, record: dict[str, Any]) -> None:
