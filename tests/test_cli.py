@@ -65,7 +65,7 @@ WRONG = [
     (["train", "att=1", "att=2"], "att is given twice"),
     (["train", "data=x.yaml", "cluster=16"], "unknown setting 'cluster': did you mean clusters?"),
     (["train", "data=missing.yaml"], "no data file missing.yaml"),
-    (["train", "resume=True"], "resume needs the checkpoint"),
+    (["train", "resume=True", "name=not-there-yet"], "no data given"),
     (["train", "cfg=nothing"], "no settings file nothing: give the path of a YAML file, or a preset (dpose, paper)"),
     (["val", "data=x.yaml"], "dpose val needs model="),
     (["val", "model=x.pt", "data=x.yaml", "balance=1"], "balance is a setting of training"),

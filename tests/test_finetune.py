@@ -176,7 +176,7 @@ def test_distillation_beside_attention_leaves_a_plain_checkpoint(world, base):
     assert not model.criterion and list(model.state_dict()) == list(load_checkpoint(world.start)[0].state_dict())
 
 
-def test_resumed_and_rebuilt_trainers_have_the_same_settings(world, base):
+def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
     class Broken(FineTuneTrainer):
         def run_callbacks(self, event):
             super().run_callbacks(event)
@@ -195,6 +195,10 @@ def test_resumed_and_rebuilt_trainers_have_the_same_settings(world, base):
     resumed.train()
     assert [int(r["epoch"]) for r in rows(resumed.csv)] == [1, 2]
     assert sum(int(r["draws"]) for r in rows(resumed.save_dir / "replay_draws.csv")) == 2 * 20 * 4
+    whole = FineTuneTrainer(**{**base, "epochs": 2, "name": "whole"}, replay=world.old, keep=0.5)
+    whole.train()
+    one, other = (load_checkpoint(t.last)[0].state_dict() for t in (resumed, whole))
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def changed(card: str, folder: Path, **entries) -> str:

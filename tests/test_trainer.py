@@ -53,7 +53,7 @@ def test_a_whole_run_records_everything(base):
         "clusters": 4,
         "att": 2.0,
         "box_loss": "diou",
-        "balance": 0.5,
+        "balance": 1.0,
     }
     assert set(specification()) <= set(saved)
     model, _ = load_checkpoint(trainer.best)
@@ -301,7 +301,7 @@ def test_a_saved_args_file_starts_a_new_run(base):
         assert again.save_dir != first.save_dir and again.dpose == first.dpose
     assert first.csv.read_bytes() == before
     complete = DPoseTrainer({**vars(PoseTrainer(overrides={k: v for k, v in base.items() if "att" not in k}).args)})
-    assert (complete.epochs, complete.args.lr0, complete.dpose["clusters"]) == (2, 0.01, 16)
+    assert (complete.epochs, complete.args.lr0, complete.dpose["clusters"]) == (2, 0.01, 32)
 
 
 def test_partners_are_counted_with_workers(base, mini_dataset):

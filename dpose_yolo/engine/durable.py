@@ -15,7 +15,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from dpose_yolo.engine import faults, resume
 from dpose_yolo.engine.files import hold_folder, move_into_place, release_folder, staging, strip_checkpoint, sweep
-from dpose_yolo.engine.randomness import Loading, data_fingerprint, random_states, set_random_states
+from dpose_yolo.engine.randomness import Loading, data_fingerprint, parts_of, random_states, set_random_states
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
 
@@ -193,7 +193,7 @@ class DurableTrainer(PoseTrainer):
             "batches": len(self.train_loader),
             "imgsz": self.args.imgsz,
             "workers": self.train_loader.num_workers,
-            "cache": self.train_loader.dataset.cache or "off",
+            "cache": parts_of(self.train_loader.dataset)[0].cache or "off",
             "close_mosaic": self.args.close_mosaic,
             "freeze": str(self.args.freeze),
             "device": self.device.type,

@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler, get_worker_info
 
-from dpose_yolo.posture.sampler import PostureSampler
-
 # Key of a batch under which a worker says what its random states are after it.
 AFTER_BATCH = "dpose_random"
+
+
+def parts_of(dataset: Any) -> list[Any]:
+    """The engine's datasets that a training set consists of: itself, or those it joins."""
+    return list(getattr(dataset, "datasets", [dataset]))
 
 
 def random_states(dataset: Any) -> dict[str, Any]:
@@ -34,19 +37,21 @@ def random_states(dataset: Any) -> dict[str, Any]:
         "python": [version, list(words), gauss],
         "numpy": [np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state().numpy().tobytes(),
-        "buffer": [int(i) for i in dataset.buffer],
+        "buffers": [[int(i) for i in part.buffer] for part in parts_of(dataset)],
     }
 
 
 def set_random_states(states: dict[str, Any], dataset: Any) -> None:
     """Go on from `random_states` of another process; the images of the buffer are loaded again."""
-    if dataset.cache != "ram":  # otherwise there is no buffer
-        for i in dataset.buffer:
-            dataset.ims[i] = dataset.im_hw0[i] = dataset.im_hw[i] = None
-        dataset.buffer = []
-        for i in states["buffer"]:
-            if i < len(dataset):  # the data may have become fewer
-                dataset.load_image(i)
+    for part, buffer in zip(parts_of(dataset), states["buffers"], strict=False):
+        if part.cache == "ram":  # there is no buffer
+            continue
+        for i in part.buffer:
+            part.ims[i] = part.im_hw0[i] = part.im_hw[i] = None
+        part.buffer = []
+        for i in buffer:
+            if i < len(part):  # the data may have become fewer
+                part.load_image(i)
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
     keys, position, has_gauss, cached = states["numpy"]
@@ -144,7 +149,7 @@ class WatchedOrder(Sampler):
         self.set_generator(start["generator"])
         if start["epoch"] is not None and hasattr(self.sampler, "epoch"):
             self.sampler.epoch = start["epoch"]
-        if start["whole"] and not isinstance(self.sampler, PostureSampler):
+        if start["whole"] and not hasattr(self.sampler, "seek"):  # ours draw an epoch by its number
             # The pass before was over, but not its end drawn: torch's sampler draws once more after the last image.
             deque(self.sampler, maxlen=0)
 
