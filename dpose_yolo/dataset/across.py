@@ -37,10 +37,11 @@ def image_paths(card: Card, found: Scan, wanted: set[int]) -> dict[int, str]:
 
 def duplicates(card: Card, found: Scan, findings: Findings) -> None:
     """Equal files in one part and in two, then pictures in two parts that look the same."""
-    part, content = np.frombuffer(found.part, np.uint8), np.array(found.content, np.uint64)
+    part, content = np.frombuffer(found.part, np.uint8), np.frombuffer(found.content, np.uint64)
     pairs: list[tuple[str, int, int, str]] = []  # kind, the image told of, the other, what
     known = np.flatnonzero(content)
     groups = [known[group] for group in groups_of_equals(content[known])]
+    del known
     names = image_paths(card, found, {int(i) for group in groups for i in group})
     for group in groups:  # by part and name: the file system's order is nobody's choice
         members = sorted((int(i) for i in group if int(i) in names), key=lambda i: (part[i], names[i]))
@@ -64,7 +65,7 @@ def duplicates(card: Card, found: Scan, findings: Findings) -> None:
 
 def _alike(card: Card, found: Scan, part: np.ndarray, content: np.ndarray) -> list[tuple[str, int, int, str]]:
     """Pairs of nearly equal pictures of different bytes, each image of a later part with the likest of earlier ones."""
-    hashes = np.array(found.look, np.uint64)
+    hashes = np.frombuffer(found.look, np.uint64)
     candidates: list[tuple[int, int]] = []
     for number in range(1, len(found.parts)):
         queries = np.flatnonzero((part == number) & (hashes != 0))
@@ -89,7 +90,7 @@ def _alike(card: Card, found: Scan, part: np.ndarray, content: np.ndarray) -> li
 
 def shared_labels(card: Card, found: Scan, findings: Findings) -> None:
     """Images of one name and different suffixes: the engine gives both the same label."""
-    stems, paths = np.array(found.stem, np.uint64), np.array(found.path, np.uint64)
+    stems, paths = np.frombuffer(found.stem, np.uint64), np.frombuffer(found.path, np.uint64)
     groups = [g for g in groups_of_equals(stems) if len(np.unique(paths[g])) > 1]
     names = image_paths(card, found, {int(i) for g in groups for i in g})
     for group in groups:
@@ -102,7 +103,7 @@ def shared_labels(card: Card, found: Scan, findings: Findings) -> None:
 
 def orphan_labels(card: Card, found: Scan, findings: Findings) -> None:
     """Labels in the folders of a part that no image of it belongs to."""
-    stems = np.unique(np.array(found.stem, np.uint64))
+    stems = np.unique(np.frombuffer(found.stem, np.uint64))
     places = {place for part in found.parts for place in card.parts[part]}
     for part in found.parts:
         for folder in label_folders(card, part):
@@ -126,7 +127,7 @@ def _image_stem(label: str) -> str:
 
 def subjects(card: Card, found: Scan, index: Index, findings: Findings) -> None:
     """Subjects whose images lie in two parts, and rows that contradict each other."""
-    part, subject = np.frombuffer(found.part, np.uint8), np.array(found.subject, np.int32)
+    part, subject = np.frombuffer(found.part, np.uint8), np.frombuffer(found.subject, np.int32)
     where: dict[int, list[int]] = defaultdict(list)
     for number in range(len(found.parts)):
         for s in np.unique(subject[(part == number) & (subject >= 0)]):
