@@ -21,16 +21,15 @@ import numpy as np
 from rich.progress import track
 
 from dpose_yolo.autolabel.panel import Ballot, Panel
-from dpose_yolo.autolabel.sigmas import sigmas_of
 from dpose_yolo.autolabel.teachers import PeerTeacher, Teacher, load_teacher
 from dpose_yolo.autolabel.votes import Rules
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.files import label_of, part_images
 from dpose_yolo.dataset.labels import poses, read_label
+from dpose_yolo.keypoints import COCO_NAMES, full_names, sigmas_of
 from dpose_yolo.metrics.similarity import box_iou
 from dpose_yolo.peers.blazepose import BlazePose
 from dpose_yolo.peers.names import match_keypoints
-from dpose_yolo.report.drawing import COCO_NAMES, full_names
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
 from dpose_yolo.runtime.sources import read_picture
 

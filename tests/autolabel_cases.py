@@ -8,26 +8,38 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dpose_yolo.autolabel.teachers import Found, Teacher
+from dpose_yolo.autolabel.teachers import Finder, Follower, Found, Teacher
 
 NAMES = ["nose", "left_wrist", "right_wrist"]
 SIZE = (120, 90)  # width and height
 
 
-class SpotTeacher(Teacher):
-    """Finds the spots of a picture: the top one is the nose, the one on the left the person's right wrist.
+class Spots(Teacher):
+    """Sees the spots of a picture: the top one is the nose, the one on the left the person's right wrist.
 
     Attributes:
         calls: views looked at.
         stop: raises KeyboardInterrupt instead of looking, once so many were looked at.
     """
 
-    def __init__(self, path: Path, shift: float = 0.0, confidence: float = 0.9, finds: bool = True):
+    def __init__(self, path: Path, shift: float = 0.0, confidence: float = 0.9):
         """`shift` is added to every x that it gives, in the view it looks at."""
         path.touch()
-        self.path, self.names, self.finds = path, list(NAMES), finds
+        self.path, self.names = path, list(NAMES)
         self.shift, self.confidence = shift, confidence
         self.calls, self.stop = 0, 10**9
+
+    def _points(self, view: np.ndarray) -> np.ndarray:
+        _, _, stats, _ = cv2.connectedComponentsWithStats((view[..., 0] > 128).astype(np.uint8))
+        middles = stats[1:, :2] + stats[1:, 2:4] / 2  # pixel 0 covers 0..1
+        middles = middles[np.argsort(middles[:, 1])]
+        order = [0, *(1 + np.argsort(-middles[1:, 0]))] if len(middles) == 3 else []
+        points = middles[order] + [self.shift, 0]
+        return np.concatenate([points, np.full((len(points), 1), self.confidence)], 1)
+
+
+class SpotTeacher(Spots, Finder):
+    """Finds the person of the spots."""
 
     def find(self, views):
         found = []
@@ -43,17 +55,13 @@ class SpotTeacher(Teacher):
             found.append(Found(box[None], np.array([0.8]), points[None]))
         return found
 
+
+class SpotPeer(Spots, Follower):
+    """Has to be told where to look."""
+
     def at(self, view, box):
         self.calls += 1
         return self._points(view)
-
-    def _points(self, view: np.ndarray) -> np.ndarray:
-        _, _, stats, _ = cv2.connectedComponentsWithStats((view[..., 0] > 128).astype(np.uint8))
-        middles = stats[1:, :2] + stats[1:, 2:4] / 2  # pixel 0 covers 0..1
-        middles = middles[np.argsort(middles[:, 1])]
-        order = [0, *(1 + np.argsort(-middles[1:, 0]))] if len(middles) == 3 else []
-        points = middles[order] + [self.shift, 0]
-        return np.concatenate([points, np.full((len(points), 1), self.confidence)], 1)
 
 
 def spots(nose=(60, 15), left=(90, 60), right=(30, 66)) -> np.ndarray:

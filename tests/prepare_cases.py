@@ -221,7 +221,7 @@ def coco_json(folder: Path) -> dict[str, Any]:
 
 def person(names: list[str] | None = None, skeleton: list[list[int]] | None = None) -> dict[str, Any]:
     """A category with keypoints; COCO's unless named."""
-    from dpose_yolo.report.drawing import COCO_NAMES
+    from dpose_yolo.keypoints import COCO_NAMES
 
     return {"id": 1, "name": "person", "keypoints": names or list(COCO_NAMES), "skeleton": skeleton or [[1, 2]]}
 

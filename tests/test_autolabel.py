@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from autolabel_cases import NAMES, SpotTeacher, spots
+from autolabel_cases import NAMES, SpotPeer, SpotTeacher, spots
 
 from dpose_yolo.autolabel.panel import Panel
 from dpose_yolo.autolabel.persons import choose_drivers, group_persons
-from dpose_yolo.autolabel.sigmas import sigmas_of
 from dpose_yolo.autolabel.teachers import Found, flip_of, mirrored_points
 from dpose_yolo.autolabel.votes import Rules, decide, weighted_median
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import COCO_NAMES
+from dpose_yolo.keypoints import COCO_NAMES, sigmas_of
 
 RULES = Rules(least=0.3, agree=0.5, sure=0.65, weak=0.4)
 NO = float("nan")
@@ -191,12 +190,12 @@ def test_the_mirrored_view_takes_out_a_teachers_bias(tmp_path):
 def test_a_teacher_that_needs_a_box_gets_that_of_the_others(tmp_path):
     asked = []
 
-    class Peer(SpotTeacher):
+    class Peer(SpotPeer):
         def at(self, view, box):
             asked.append(box.tolist())
             return super().at(view, box)
 
-    panel = Panel([SpotTeacher(tmp_path / "a"), Peer(tmp_path / "b", finds=False)], ["right_wrist", "nose", "neck"])
+    panel = Panel([SpotTeacher(tmp_path / "a"), Peer(tmp_path / "b")], ["right_wrist", "nose", "neck"])
     (ballot,) = panel.look(spots())
     assert asked == [[20, 5, 100, 76], [20, 5, 100, 76]]  # 120 wide: as far from either side
     assert ballot.points[:, 0].tolist() == [[30, 66]] * 4
@@ -212,7 +211,7 @@ def test_points_on_the_edge_are_no_votes(tmp_path):
 
 
 def test_teachers_that_cannot_vote(tmp_path):
-    blind, alone = SpotTeacher(tmp_path / "a", finds=False), SpotTeacher(tmp_path / "b")
+    blind, alone = SpotPeer(tmp_path / "a"), SpotTeacher(tmp_path / "b")
     with pytest.raises(DPoseError, match="no teacher finds persons"):
         Panel([blind], NAMES)
     with pytest.raises(DPoseError, match="nobody to agree with"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import COCO_NAMES
 from dpose_yolo.peers.base import Peer
 from dpose_yolo.peers.blazepose import NAMES as BLAZE_NAMES
 from dpose_yolo.peers.blazepose import BlazePose, sharpened
@@ -22,7 +23,6 @@ from dpose_yolo.peers.names import common_keypoints, match_keypoints
 from dpose_yolo.peers.openpose import NAMES as OPENPOSE_NAMES
 from dpose_yolo.peers.openpose import LightweightOpenPose, peak
 from dpose_yolo.peers.recognise import adapter_of, load_peer
-from dpose_yolo.report.drawing import COCO_NAMES
 
 # What MoveNet Lightning and BlazePose full said of data/cabin_mini/images/test/test_00006.jpg: y, x, confidence of the
 # first 13 keypoints; x, y and visibility (before the logistic function) of the landmarks.

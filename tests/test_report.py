@@ -17,9 +17,10 @@ from stick_figures import NAMES, POSTURES
 
 from dpose_yolo.engine.postures import posture_plan
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import side_of
 from dpose_yolo.posture.features import posture_features
 from dpose_yolo.report.atlas import save_atlas
-from dpose_yolo.report.drawing import limbs, replacing, side_of
+from dpose_yolo.report.drawing import limbs, replacing
 from dpose_yolo.report.overlays import blend, save_overlays
 from dpose_yolo.report.skeleton import keypoint_covariances
 from dpose_yolo.report.tables import cluster_table, members, posture_names, save_tables

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dpose_yolo.autolabel.persons import Person, choose_drivers, group_persons
-from dpose_yolo.autolabel.teachers import Found, Teacher, mirrored_points
+from dpose_yolo.autolabel.teachers import Finder, Follower, Found, Teacher, mirrored_points
 from dpose_yolo.autolabel.votes import Rules, Verdict, decide
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.metrics.samples import OKS_AREA
@@ -62,7 +62,7 @@ class Panel:
     chosen: list[np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
-        if not any(t.finds for t in self.teachers):
+        if not any(isinstance(t, Finder) for t in self.teachers):
             raise DPoseError("no teacher finds persons by itself: give a YOLO pose model besides MoveNet and the like")
         if len(self.teachers) < 2 and not self.flip:
             raise DPoseError("one teacher with flip=False has nobody to agree with: give a second one, or flip=True")
@@ -94,7 +94,7 @@ class Panel:
         views = [image, np.ascontiguousarray(image[:, ::-1])] if self.flip else [image]
         seen: dict[tuple[int, int], Found] = {}
         for t, teacher in enumerate(self.teachers):
-            if teacher.finds:
+            if isinstance(teacher, Finder):
                 for v, found in enumerate(teacher.find(views)):
                     seen[t, v] = found.mirrored(size[0], teacher.flip or []) if v else found
         keys = list(seen)
@@ -115,7 +115,7 @@ class Panel:
         for t, teacher in enumerate(self.teachers):
             for v, view in enumerate(views):
                 own = np.zeros((len(teacher.names), 3))
-                if not teacher.finds:
+                if isinstance(teacher, Follower):
                     own = self._at(teacher, view, person.box, mirror=bool(v), width=size[0])
                 elif (t, v) in of_view:
                     own = seen[t, v].points[of_view[t, v]]
@@ -126,7 +126,7 @@ class Panel:
         return Ballot(person.box, np.array(points), np.array(confidence), np.array(number))
 
     @staticmethod
-    def _at(teacher: Teacher, view: np.ndarray, box: np.ndarray, mirror: bool, width: int) -> np.ndarray:
+    def _at(teacher: Follower, view: np.ndarray, box: np.ndarray, mirror: bool, width: int) -> np.ndarray:
         if not mirror:
             return teacher.at(view, box)
         turned = np.array([width - box[2], box[1], width - box[0], box[3]])

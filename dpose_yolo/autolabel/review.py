@@ -16,8 +16,9 @@ from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.review_page import BODY, SCRIPT, STYLE
 from dpose_yolo.autolabel.target import Target
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import side_of
 from dpose_yolo.report.check import text_of
-from dpose_yolo.report.drawing import SIDE_COLOURS, replacing, side_of
+from dpose_yolo.report.drawing import SIDE_COLOURS, replacing
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
 from dpose_yolo.runtime.sources import read_picture
 

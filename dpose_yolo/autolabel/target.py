@@ -11,18 +11,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
 from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.pictures import Item, Pictures
 from dpose_yolo.dataset.card import PARTS
 from dpose_yolo.dataset.files import label_of
+from dpose_yolo.dataset.new_card import card_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
 
 REPORTS = "autolabel"  # folder of the journal and the reports in a data set
 QUALITY = 95  # of the JPEG of a video's frame
-HEADER = "# Labels by agreement of models (dpose autolabel); nobody has looked at them yet."
+HEADER = "Labels by agreement of models (dpose autolabel); nobody has looked at them yet."
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _ours(root: Path) -> bool:
     if not (root / REPORTS).is_dir():
         return False
     card = root / "data.yaml"
-    return not card.exists() or card.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
+    return not card.exists() or card.read_text(encoding="utf-8", errors="replace").startswith(f"# {HEADER}")
 
 
 def label_text(boxes: np.ndarray, points: np.ndarray, flags: np.ndarray, width: int, height: int) -> str:
@@ -151,23 +151,15 @@ def write_card(
     """
     parts = [part for part in PARTS if (target.root / "images" / part).is_dir()]
     places = {part: f"images/{part}" for part in parts}
-    lines = [HEADER]
+    comment = [HEADER]
     for part in ("train", "val"):  # the engine wants both
         if part not in places:
             places[part] = places[parts[0]]
-            lines.append(f"# {part} has no images of its own: do not measure on it, or name another folder.")
-    raw = {
-        **{part: places[part] for part in PARTS if part in places},
-        "names": {0: "driver"},
-        "kpt_shape": [len(names), 3],
-        **({"flip_idx": list(flip)} if flip else {}),
-        "kpt_names": {0: list(names)},
-        "kpt_oks_sigmas": [round(float(s), 6) for s in sigmas],
-        "skeleton": [list(pair) for pair in pairs],
-    }
-    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+            comment.append(f"{part} has no images of its own: do not measure on it, or name another folder.")
+    ordered = {part: places[part] for part in PARTS if part in places}
+    text = card_text(ordered, names, flip, sigmas.tolist(), pairs, comment)
     with replacing(target.root / "data.yaml") as temporary:
-        temporary.write_text("\n".join(lines) + "\n" + text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return target.root / "data.yaml"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import full_names, side_of
+from dpose_yolo.keypoints import full_names, partners
 
 
 @dataclass(frozen=True)
@@ -46,40 +46,43 @@ def flip_of(names: Sequence[str]) -> list[int] | None:
     names = full_names(names)
     if all(name.isdigit() for name in names):
         return None
-    at = {side_of(name): k for k, name in enumerate(names)}
-    other = {"left": "right", "right": "left", "": ""}
-    parts = [side_of(name) for name in names]
-    return [at.get((other[side], part), k) for k, (side, part) in enumerate(parts)]
+    return [k if partner is None else partner for k, partner in enumerate(partners(names))]
 
 
-class Teacher(ABC):
-    """A model that votes.
+class Teacher:
+    """A model that votes: one that finds persons itself, or one that has to be given a box.
 
     Attributes:
         path: its file.
         names: its K keypoint names.
-        finds: whether it finds persons itself; else it has to be given a box.
     """
 
     path: Path
     names: list[str]
-    finds = True
 
     @property
     def flip(self) -> list[int] | None:
         """See `flip_of`."""
         return flip_of(self.names)
 
+
+class Finder(Teacher, ABC):
+    """A teacher that finds persons itself."""
+
     @abstractmethod
     def find(self, views: Sequence[np.ndarray]) -> list[Found]:
-        """Persons of each view, (H, W, 3) BGR uint8; only of teachers that find persons."""
+        """Persons of each view, (H, W, 3) BGR uint8."""
 
+
+class Follower(Teacher, ABC):
+    """A teacher that looks where others found somebody."""
+
+    @abstractmethod
     def at(self, view: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """(K, 3) keypoints of the person in a box; only of teachers that need one."""
-        raise NotImplementedError
+        """(K, 3) keypoints of the person in a box."""
 
 
-class EngineTeacher(Teacher):
+class EngineTeacher(Finder):
     """A pose model of the engine, .pt or exported."""
 
     def __init__(self, path: Path, names: Sequence[str] | None, settings: dict[str, Any]):
@@ -95,7 +98,7 @@ class EngineTeacher(Teacher):
             raise DPoseError(f"{path} does not say how many keypoints it has: give the .pt, or an ONNX file")
 
     def find(self, views: Sequence[np.ndarray]) -> list[Found]:
-        """See `Teacher`."""
+        """See the base."""
         from dpose_yolo.engine.checks import engine_errors
         from dpose_yolo.runtime.pictures import with_channels
 
@@ -118,18 +121,18 @@ class EngineTeacher(Teacher):
         return Found(boxes, scores, points)
 
 
-class SingleTeacher(Teacher):
+class SingleTeacher(Finder):
     """A model exported so that its graph ends in one driver (`dpose export`)."""
 
     def __init__(self, path: Path, conf: float):
-        """See `Teacher`."""
+        """See the base."""
         from dpose_yolo.runtime import DriverPose
 
         self.path, self.pose = path, DriverPose(path, conf=conf)
         self.names = list(self.pose.names)
 
     def find(self, views: Sequence[np.ndarray]) -> list[Found]:
-        """See `Teacher`."""
+        """See the base."""
         found = []
         for view in views:
             d = self.pose(np.ascontiguousarray(view))
@@ -141,22 +144,16 @@ class SingleTeacher(Teacher):
         return found
 
 
-class PeerTeacher(Teacher):
+class PeerTeacher(Follower):
     """A model of another project: the person's box goes in, as others found it."""
-
-    finds = False
 
     def __init__(self, path: Path, peer: Any):
         """See `Teacher`; `peer` is the adapter."""
         self.path, self.peer = path, peer
         self.names = list(peer.keypoint_names)
 
-    def find(self, views: Sequence[np.ndarray]) -> list[Found]:
-        """It finds nobody."""
-        raise NotImplementedError
-
     def at(self, view: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """See `Teacher`."""
+        """See the base."""
         return np.asarray(self.peer.predict(np.ascontiguousarray(view), box), float)
 
 

@@ -31,11 +31,11 @@ def main(settings: dict[str, Any]) -> int:
     from dpose_yolo.autolabel.pictures import Pictures
     from dpose_yolo.autolabel.review import save_review
     from dpose_yolo.autolabel.run import Labelling, flag_shares, save_table, settings_of
-    from dpose_yolo.autolabel.sigmas import sigmas_of
     from dpose_yolo.autolabel.target import find_target, write_card, write_index
-    from dpose_yolo.autolabel.teachers import flip_of, load_teacher
+    from dpose_yolo.autolabel.teachers import Finder, flip_of, load_teacher
     from dpose_yolo.autolabel.votes import Rules
-    from dpose_yolo.report.drawing import full_names, limbs
+    from dpose_yolo.keypoints import full_names, sigmas_of
+    from dpose_yolo.report.drawing import limbs
 
     conf, iou = numbers.pop("conf", 0.25), numbers.pop("iou", 0.5)
     rules = Rules(**numbers)
@@ -46,7 +46,7 @@ def main(settings: dict[str, Any]) -> int:
         for path, size in zip(paths, sizes, strict=True)
     ]
     card = pictures.card
-    names = full_names(card.names if card else next((t for t in teachers if t.finds), teachers[0]).names)
+    names = full_names(card.names if card else next((t for t in teachers if isinstance(t, Finder)), teachers[0]).names)
     panel = Panel(teachers, names, switches["flip"], driver, roi, iou)
     sigmas = sigmas_of(names, card.raw.get("kpt_oks_sigmas") if card else None)
     pairs = limbs(names, card.skeleton if card else None)

@@ -128,7 +128,7 @@ def require_same_keypoints(old: PoseTable, old_name: str, new: PoseTable, new_na
     Raises:
         DPoseError: naming the first difference.
     """
-    from dpose_yolo.report.drawing import full_names
+    from dpose_yolo.keypoints import full_names
 
     if len(old.names) != len(new.names):
         what = f"{len(old.names)} keypoints a pose in one, {len(new.names)} in the other"
@@ -149,10 +149,11 @@ def _compare(
 ) -> list[str]:  # fmt: skip
     """Compare two sets, write and print the tables and the picture; the section of the page."""
     from dpose_yolo.engine.postures import covariance_floor
+    from dpose_yolo.keypoints import full_names
     from dpose_yolo.posture.shift import compare_postures
     from dpose_yolo.posture.usual import fit_usual
     from dpose_yolo.report import shift as report
-    from dpose_yolo.report.drawing import full_names, limbs
+    from dpose_yolo.report.drawing import limbs
     from dpose_yolo.report.shift_page import section
 
     floor = covariance_floor(training)

@@ -14,7 +14,7 @@ from dpose_yolo.dataset.hashes import groups_of_equals, nearest, text_hash
 from dpose_yolo.dataset.images import likeness
 from dpose_yolo.dataset.index import AMBIGUOUS, Index
 from dpose_yolo.dataset.scan import Scan
-from dpose_yolo.report.drawing import side_of
+from dpose_yolo.keypoints import partners
 
 NEAR_BITS = 10  # of 64: pairs this near are compared pixel by pixel
 NEAR_GREY = 6.0  # mean difference in grey levels below which two pictures are the same one
@@ -174,11 +174,7 @@ def flip_problem(card: Card) -> str | None:
     for k, partner in enumerate(flip):
         if flip[partner] != k:
             return f"{k} becomes {partner}, but {partner} becomes {flip[partner]}"
-    index = {side_of(name): k for k, name in enumerate(card.names)}
-    other = {"left": "right", "right": "left"}
-    for k, name in enumerate(card.names):
-        side, part = side_of(name)
-        wanted = index.get((other[side], part)) if side else k
+    for k, (name, wanted) in enumerate(zip(card.names, partners(card.names), strict=True)):
         if wanted is not None and flip[k] != wanted and not name.isdigit():
             return f"{name} becomes {card.names[flip[k]]}, expected {card.names[wanted]}"
     return None

@@ -15,6 +15,7 @@ from dpose_yolo.dataset.index import NAME_COLUMNS, SUBJECT_COLUMNS
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.postures import PoseTable, keypoint_names, pose_table
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import checked_sigmas
 from dpose_yolo.metrics.samples import Truth
 from dpose_yolo.report.tables import csv_column
 
@@ -112,13 +113,7 @@ def oks_sigmas(data: dict[str, Any]) -> np.ndarray:
     given = data.get("kpt_oks_sigmas")
     if not given:
         return np.asarray(OKS_SIGMA, np.float64).round(6) if data["kpt_shape"] == [17, 3] else np.full(count, 1 / count)
-    try:
-        sigmas = np.array(given, dtype=np.float64).ravel()
-    except (TypeError, ValueError):
-        sigmas = np.zeros(0)
-    if len(sigmas) != count or not (sigmas > 0).all():
-        raise DPoseError(f"kpt_oks_sigmas of the data must be {count} numbers above 0, not {given}")
-    return sigmas
+    return checked_sigmas(given, count)
 
 
 def index_files(data_file: Any, data: dict[str, Any], split: str) -> list[Path]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dpose_yolo.keypoints import COCO_NAMES
 from dpose_yolo.peers.base import Network, Peer, rgb
-from dpose_yolo.report.drawing import COCO_NAMES
 
 
 class MoveNet(Peer):

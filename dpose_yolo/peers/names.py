@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpose_yolo.report.drawing import full_names, side_of
+from dpose_yolo.keypoints import full_names, side_of
 
 
 def match_keypoints(own: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import COCO_NAMES
 from dpose_yolo.prepare.card import KeypointSet, keypoint_set
-from dpose_yolo.report.drawing import COCO_NAMES
 
 LARGEST = 2_000_000_000  # bytes; COCO's largest has a quarter of that
 MOST_KEYPOINTS = 1000

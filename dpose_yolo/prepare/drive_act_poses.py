@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dpose_yolo.keypoints import COCO_NAMES
 from dpose_yolo.prepare.projection import Camera, inside
-from dpose_yolo.report.drawing import COCO_NAMES
 
 FEWEST = 5  # labelled keypoints of a usable pose
 KNOWN_BONES = 30  # lengths from which a subject's bone is known

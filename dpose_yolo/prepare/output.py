@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dpose_yolo.dataset.new_card import card_text
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.prepare.card import card_text
 from dpose_yolo.prepare.plan import PARTS, Plan, Shot
 
 COLUMNS = ("file", "source", "subject", "view", "time", "activity", "split")
@@ -157,7 +157,10 @@ class Output:
         self._index(rows)
         record = record_of(self.recipe, plan, dict(images), lost)
         self.put(self.dst / RECORD, _json(record))
-        text = card_text(plan.keypoints, card_parts(images), plan.comment)
+        points = plan.keypoints
+        parts = card_parts(images)
+        flip, sigmas = points.flip_idx(), points.sigmas()
+        text = card_text(parts, points.names, flip, sigmas, points.skeleton, plan.comment)
         self.put(self.dst / CARD, text.encode())
         return record
 

@@ -12,17 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from dpose_yolo.keypoints import full_names, side_of
 from dpose_yolo.report.charts import bic_chart, share_chart
-from dpose_yolo.report.drawing import (
-    CARD,
-    FAINT,
-    INK,
-    SIDE_COLOURS,
-    full_names,
-    limbs,
-    save_figure,
-    side_of,
-)
+from dpose_yolo.report.drawing import CARD, FAINT, INK, SIDE_COLOURS, limbs, save_figure
 from dpose_yolo.report.pictures import cut_person, read_picture
 from dpose_yolo.report.skeleton import draw_skeleton, extents, frame, keypoint_covariances
 from dpose_yolo.report.tables import Members, cluster_table, members, records

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpose_yolo.dataset.files import shown
-from dpose_yolo.report.drawing import GREEN, full_names, limbs
+from dpose_yolo.keypoints import full_names
+from dpose_yolo.report.drawing import GREEN, limbs
 from dpose_yolo.report.page import head_row, html, jpeg, quote, save_page, text_of
 from dpose_yolo.report.pictures import cut_person, draw_pose, read_picture
 from dpose_yolo.report.svg import Skeletons, curve_svg, side_key

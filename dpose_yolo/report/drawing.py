@@ -1,15 +1,15 @@
-"""What the drawings share: colours, sides of the body, limbs of a keypoint set, writing files."""
+"""What the drawings share: colours, limbs of a keypoint set, writing files."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import full_names, side_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,9 +19,6 @@ BLUE, VERMILLION, GREEN, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9",
 INK, FAINT, CARD = "#222222", "#6b6b6b", "#f6f6f4"
 SIDE_COLOURS = {"left": BLUE, "right": VERMILLION, "": "#4d4d4d"}
 
-_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-COCO_NAMES = ["nose", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right"))]
-
 _SAME_SIDE = [
     ("eye", "ear"), ("ear", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "hand"),
     ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"),
@@ -29,23 +26,6 @@ _SAME_SIDE = [
 _ACROSS = ("eye", "shoulder", "hip")
 _TO_MIDDLE = [("nose", "eye"), ("neck", "shoulder"), ("thorax", "shoulder"), ("pelvis", "hip")]
 _MIDDLE = [("head_top", "head"), ("head_top", "neck"), ("head", "neck"), ("nose", "neck"), ("neck", "thorax")]
-
-
-def side_of(name: str) -> tuple[str, str]:
-    """Side ("left", "right" or "") and body part of a keypoint name: left_wrist, l-wrist, wrist_r, LWrist."""
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=^[LR])(?=[A-Z])", "_", name)
-    words = [w for w in re.split(r"[\s_.-]+", plain.lower()) if w]
-    for at in (0, -1):
-        side = {"left": "left", "l": "left", "right": "right", "r": "right"}.get(words[at]) if words else None
-        if side and len(words) > 1:
-            return side, "_".join(words[1:] if at == 0 else words[:-1])
-    return "", "_".join(words)
-
-
-def full_names(names: Sequence[str]) -> list[str]:
-    """`names`, or COCO's where 17 keypoints have only numbers: the engine draws them as COCO's, too."""
-    numbered = all(name.isdigit() for name in names)
-    return list(COCO_NAMES) if numbered and len(names) == len(COCO_NAMES) else list(names)
 
 
 def limbs(names: Sequence[str], skeleton: Sequence[Sequence[int]] | None = None) -> list[tuple[int, int]]:

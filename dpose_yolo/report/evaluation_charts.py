@@ -15,8 +15,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import full_names, side_of
 from dpose_yolo.report.charts import plain_axes
-from dpose_yolo.report.drawing import FAINT, INK, SIDE_COLOURS, full_names, save_figure, side_of
+from dpose_yolo.report.drawing import FAINT, INK, SIDE_COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

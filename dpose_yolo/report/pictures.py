@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dpose_yolo.report.drawing import GREEN, SIDE_COLOURS, side_of
+from dpose_yolo.keypoints import side_of
+from dpose_yolo.report.drawing import GREEN, SIDE_COLOURS
 
 
 def read_picture(path: str) -> np.ndarray | None:

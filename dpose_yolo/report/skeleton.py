@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.collections import EllipseCollection, LineCollection
 
-from dpose_yolo.report.drawing import SIDE_COLOURS, side_of
+from dpose_yolo.keypoints import side_of
+from dpose_yolo.report.drawing import SIDE_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

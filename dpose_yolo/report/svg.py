@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dpose_yolo.keypoints import full_names, side_of
 from dpose_yolo.posture.mixture import PostureMixture
-from dpose_yolo.report.drawing import FAINT, INK, SIDE_COLOURS, VERMILLION, full_names, side_of
+from dpose_yolo.report.drawing import FAINT, INK, SIDE_COLOURS, VERMILLION
 from dpose_yolo.report.page import html, quote
 from dpose_yolo.report.skeleton import extents, keypoint_covariances
 

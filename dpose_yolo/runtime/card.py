@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import full_names
+from dpose_yolo.keypoints import full_names
 
 SINGLE = "dpose_single"  # metadata key of graphs that end in one driver; dpose_yolo/export/single.py writes it
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}

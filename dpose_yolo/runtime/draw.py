@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import SIDE_COLOURS, limbs, replacing, side_of
+from dpose_yolo.keypoints import side_of
+from dpose_yolo.report.drawing import SIDE_COLOURS, limbs, replacing
 from dpose_yolo.runtime.driver import Driver
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
 from dpose_yolo.runtime.sources import Frame
