@@ -16,7 +16,7 @@ from test_peers import movenet_file
 from ultralytics import YOLO
 
 from dpose_yolo.cli import run
-from dpose_yolo.commands.common import engine_model
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.evaluation.postures import PostureGroups

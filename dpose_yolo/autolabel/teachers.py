@@ -87,7 +87,7 @@ class EngineTeacher(Finder):
 
     def __init__(self, path: Path, names: Sequence[str] | None, settings: dict[str, Any]):
         """See `Teacher`; `settings` are those of the engine's prediction."""
-        from dpose_yolo.commands.common import engine_model
+        from dpose_yolo.engine.models import engine_model
 
         self.path, self.settings = path, {k: v for k, v in settings.items() if v is not None}
         self.model = engine_model(path)

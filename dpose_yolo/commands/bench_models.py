@@ -64,7 +64,7 @@ def _file(path: Path, size: int, place: Path) -> tuple[str, Path]:
         return path.stem, path
     if path.suffix not in (".pt", ".yaml", ".yml"):
         raise DPoseError(f"{path} cannot be measured: give .onnx or .tflite files, or .pt checkpoints")
-    from dpose_yolo.commands.common import engine_model
+    from dpose_yolo.engine.models import engine_model
     from dpose_yolo.export.files import engine_export
 
     title = f"{path.stem}-{size}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpose_yolo.commands.common import engine_model, output_folder, refuse_non_engine
+from dpose_yolo.commands.common import output_folder, refuse_non_engine
 from dpose_yolo.commands.usage import require
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
 
 

@@ -21,7 +21,7 @@ from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
-from dpose_yolo.engine.trainer import DPoseTrainer, _merge
+from dpose_yolo.engine.trainer import DPoseTrainer, merged_settings
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
@@ -54,7 +54,7 @@ class FineTuneTrainer(DPoseTrainer):
         Raises:
             DPoseError: for settings or data that cannot be used, and data sets or models of other keypoints.
         """
-        given = _merge(cfg, overrides or {}, settings)
+        given = merged_settings(cfg, overrides or {}, settings)
         self._old_data: dict[str, Any] | None = None
         if not given.get("resume"):
             given = self._completed(given)

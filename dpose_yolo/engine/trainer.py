@@ -77,7 +77,7 @@ class DPoseTrainer(DurableTrainer):
         Raises:
             DPoseError: for unknown settings, values out of range, and a data file that is not there.
         """
-        given = _merge(cfg, overrides or {}, settings)
+        given = merged_settings(cfg, overrides or {}, settings)
         own = dpose_settings.specification(*self.COMMANDS)
         dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA], *self.COMMANDS)
         engine = {k: v for k, v in given.items() if k not in own}
@@ -356,7 +356,7 @@ def _is_engine_cfg(cfg: Any) -> bool:
     return complete and not set(dpose_settings.specification()) & set(values)
 
 
-def _merge(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def merged_settings(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings the user gave, the later ones going before the earlier; a `cfg` among them is read first."""
     merged: dict[str, Any] = {}
     given = {**overrides, **settings}

@@ -12,7 +12,7 @@ import pandas as pd
 from ultralytics.utils import LOGGER
 
 from dpose_yolo import __version__
-from dpose_yolo.commands.common import engine_model
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.attention import attention_quality
 from dpose_yolo.evaluation.data import EvaluationPart, load_part

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from ultralytics.models.yolo.pose import PoseValidator
 
-from dpose_yolo.commands.common import engine_model
 from dpose_yolo.engine.checks import engine_errors
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import EvaluationPart, load_part
 from dpose_yolo.metrics.samples import Detections

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from dpose_yolo.commands.common import engine_model
 from dpose_yolo.engine.explain import load_pose_model, model_keypoint_names
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import EvaluationPart

@@ -1,0 +1,37 @@
+"""A model of the engine by its file; the engine is loaded only then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dpose_yolo.engine.compat import require_engine
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import model_file
+
+
+def engine_model(path: Any) -> Any:
+    """The engine's `YOLO` object of a model file that exists; nothing is downloaded.
+
+    Raises:
+        DPoseError: when the file is missing or not a pose model.
+    """
+    require_engine()
+    shipped = model_file(str(path))
+    if shipped is None and not Path(str(path)).exists():
+        raise DPoseError(f"no model file {path}: give the path of a model, or dpose-125.yaml / dpose-250.yaml")
+    from ultralytics import YOLO
+
+    from dpose_yolo.engine.offline import keep_offline
+
+    keep_offline()
+    try:
+        model = YOLO(str(shipped or path), task="pose")
+        task = getattr(getattr(model, "model", None), "task", model.task)
+    except DPoseError:
+        raise
+    except Exception as error:
+        raise DPoseError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())[:200]}") from error
+    if task != "pose":
+        raise DPoseError(f"{path} is a {task} model: give a pose model")
+    return model
