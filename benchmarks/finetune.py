@@ -85,7 +85,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     common = {
         "batch": BATCH, "verbose": False, "plots": False, "val": False, **job["settings"], "data": str(data),
         "project": job["folder"], "name": f"{arm}-{job['images']}-s{job['seed']}", "exist_ok": True,
-        "seed": job["seed"],
+        "seed": job["seed"], "outside": True,  # the list of images lies in the benchmark's folder
     }  # fmt: skip
     draws = drawn(count, job["settings"])
     plain = max(1, round(draws / count))  # epochs where each is one pass over the new images

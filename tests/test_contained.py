@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from stick_figures import build_dataset
+from ultralytics import YOLO
 
 from dpose_yolo.cli import run
 from dpose_yolo.dataset.card import read_card
@@ -19,6 +20,7 @@ from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
+from dpose_yolo.export.calibration import calibration_images
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +159,19 @@ def test_training_and_clusters_refuse_and_leave_nothing(card: Path, base: dict) 
         run(["clusters", f"data={card}", "clusters=2", f"project={project}"])
     assert not project.exists()
     assert run(["clusters", f"data={card}", "clusters=2", "outside=True", f"project={project}"]) == 0
+
+
+def test_export_refuses_and_takes_them(card: Path, base: dict) -> None:
+    change(card, train="../elsewhere/images/train", val="../elsewhere/images/val")
+    with pytest.raises(DPoseError, match="outside the data folder"):
+        calibration_images(card, 4, "random")
+    assert all("elsewhere" in file for file in calibration_images(card, 4, "random", outside=True)[0])
+    model = card.parents[1] / "tiny.pt"
+    YOLO(base["model"]).save(model)
+    out = card.parents[1] / "out"
+    words = ["export", f"model={model}", f"data={card}", "format=torchscript", "imgsz=64", f"project={out}", "name=ts"]
+    with pytest.raises(DPoseError, match="outside the data folder"):
+        run(words)
+    assert not (out / "ts").exists()
+    assert run([*words, "outside=True"]) == 0
+    assert (out / "ts" / "tiny.torchscript").is_file()

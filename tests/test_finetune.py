@@ -269,3 +269,22 @@ def test_table_is_what_val_says(world, tmp_path, capsys):
         if row["measure"] == "AP":
             assert row["change"] == pytest.approx(row["after"] - row["before"]) and row["low"] <= row["high"]
     assert len(rows(folder / "finetune.csv")) == len(result["rows"]) == 2 * (4 + 17)
+
+
+def test_images_outside_the_data_folder(world, base, tmp_path):
+    """Refused for new, replayed and old data alike, taken with `outside=True`, also where the table is made."""
+    away = {}
+    for name, card in (("new", world.new), ("old", world.old)):
+        content = yaml.safe_load(Path(card).read_text()) | {"path": str(Path(card).parent)}
+        content |= {part: str(Path(card).parent / content[part]) for part in ("train", "val", "test")}
+        away[name] = tmp_path / name / "data.yaml"
+        away[name].parent.mkdir()
+        away[name].write_text(yaml.safe_dump({k: v for k, v in content.items() if k != "path"}))
+    for given in ({"data": away["new"]}, {"replay": away["old"]}, {"old": away["old"]}):
+        with pytest.raises(DPoseError, match=r"outside the data folder .* or set outside=True"):
+            FineTuneTrainer(**{**base, **{k: str(v) for k, v in given.items()}})
+    assert not (tmp_path / "runs").exists()
+    given = {**base, "data": away["new"], "replay": away["old"], "outside": True, "bootstrap": 20}
+    assert run(["finetune", *(f"{k}={v}" for k, v in given.items())]) == 0
+    table = json.loads((tmp_path / "runs" / "finetune" / "finetune.json").read_text())
+    assert {note.split(":")[0] for note in table["notes"]} >= {"new", "old"}

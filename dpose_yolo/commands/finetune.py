@@ -55,12 +55,12 @@ def evaluation_parts(trainer: FineTuneTrainer, split: str | None = None) -> dict
     from dpose_yolo.evaluation.data import load_part
 
     files = {"new": str(trainer.args.data), "old": trainer.dpose["old"] or trainer.dpose["replay"]}
-    skip = trainer.dpose["skip_bad"]
-    return {
-        title: load_part(file, split or ("test" if read_data(file).get("test") else "val"), skip_bad=skip)
-        for title, file in files.items()
-        if file
-    }
+    reading = {k: trainer.dpose[k] for k in ("skip_bad", "outside")}
+
+    def own_split(file: str) -> str:
+        return "test" if read_data(file, reading["outside"]).get("test") else "val"
+
+    return {title: load_part(file, split or own_split(file), **reading) for title, file in files.items() if file}
 
 
 def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap: int, seconds: float) -> list[str]:

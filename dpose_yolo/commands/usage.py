@@ -84,6 +84,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("data=", "data YAML of the comparison with PyTorch; that of the training unless given"),
         ("verify=True", "compare keypoints and AP with PyTorch on real images; a difference is an error"),
         ("split=val images=200", "part of the data, and images of it at most, that are compared"),
+        ("outside=False", "True takes images outside the data folder, where the YAML or its lists name any"),
         ("single=False", "True ends the graph in one driver: box, score and keypoints, no suppression outside (onnx)"),
         (
             "single: roi= frame=640x480",

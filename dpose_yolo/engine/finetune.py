@@ -68,12 +68,13 @@ class FineTuneTrainer(DPoseTrainer):
                 "finetune needs a trained model: set model= to a .pt checkpoint, e.g. runs/train/weights/best.pt"
             )
         model = load_pose_model(start)
-        labels, data, _ = load_labels(given.get("data"), "train", bool(given.get("skip_bad")))
+        outside = bool(given.get("outside"))
+        labels, data, _ = load_labels(given.get("data"), "train", bool(given.get("skip_bad")), outside)
         refuse_other_keypoints(model, start, data, str(given["data"]))
         for name in ("replay", "old"):
             if given.get(name):
                 checks.require_data_file(given[name])
-                refuse_unlike(data, str(given["data"]), read_data(given[name]), str(given[name]))
+                refuse_unlike(data, str(given["data"]), read_data(given[name], outside), str(given[name]))
         own = {k: v for k, v in getattr(model, "dpose", {}).items() if k in INHERITED_DPOSE}
         args = {k: v for k, v in model.args.items() if k in INHERITED}
         # Whole paths: a resumed run may be started from another folder.
@@ -101,7 +102,7 @@ class FineTuneTrainer(DPoseTrainer):
     def replay_data(self) -> dict[str, Any]:
         """The engine's data dictionary of the old data."""
         if self._old_data is None:
-            self._old_data = read_data(self.dpose["replay"])
+            self._old_data = read_data(self.dpose["replay"], self.dpose["outside"])
             refuse_unlike(self.data, str(self.args.data), self._old_data, self.dpose["replay"])
         return self._old_data
 
@@ -176,11 +177,21 @@ class FineTuneTrainer(DPoseTrainer):
         return attached or bool(models)
 
 
-def read_data(path: Any) -> dict[str, Any]:
-    """The engine's data dictionary of a YAML; nothing is downloaded."""
+def read_data(path: Any, outside: bool = False) -> dict[str, Any]:
+    """The engine's data dictionary of a YAML; nothing is downloaded.
+
+    Args:
+        path: the YAML.
+        outside: take images outside the data folder, too.
+
+    Raises:
+        DPoseError: for data that cannot be used.
+    """
     with checks.engine_errors(f"data={path} cannot be used"):
         data = check_det_dataset(path, autodownload=False)
     checks.require_kpt_shape(data, path)
+    if not outside:
+        checks.refuse_outside(data)
     return data
 
 

@@ -17,7 +17,7 @@ from dpose_yolo.settings import defaults
 
 
 def calibration_images(
-    data: Any, count: int, how: str = "balanced", model: Any = None, seed: int = 0
+    data: Any, count: int, how: str = "balanced", model: Any = None, seed: int = 0, outside: bool = False
 ) -> tuple[list[str], dict[str, Any]]:
     """Images of the training part.
 
@@ -32,6 +32,7 @@ def calibration_images(
         model: path of the checkpoint; the mixture of its run is used if it has one of the same keypoints, else one is
             fitted to the training part.
         seed: of the draw and of the fit.
+        outside: take images outside the data folder, too.
 
     Returns:
         Paths, and what is to be told of them: `how`, `images`, and for `balanced` the `mixture`, with the smallest and
@@ -40,7 +41,7 @@ def calibration_images(
     Raises:
         DPoseError: for data that cannot be used.
     """
-    labels, dictionary, cache = load_labels(data, "train", skip_bad=True)
+    labels, dictionary, cache = load_labels(data, "train", skip_bad=True, outside=outside)
     files = [label["im_file"] for label in labels]
     count = min(count, len(files))
     if how == "random":

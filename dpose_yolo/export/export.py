@@ -42,7 +42,7 @@ def export(
     Raises:
         DPoseError: when anything cannot be done; nothing is left in `folder` then.
     """
-    part = _part(yolo, data, options.split) if options.verify else None
+    part = _part(yolo, data, options.split, options.outside) if options.verify else None
     size, channels = _input(yolo, engine.get("imgsz"))
     with staging(folder) as place:
         if options.fmt == "engine":
@@ -51,7 +51,9 @@ def export(
         told: dict[str, Any] = {"format": options.fmt, "int8": None, "tensorrt": None, "parity": None}
         precision = precision_of(options.fmt, engine.get("quantize"))
         if options.int8:
-            files, about = calibration_images(data, options.int8.images, options.int8.calibrate, path)
+            files, about = calibration_images(
+                data, options.int8.images, options.int8.calibrate, path, outside=options.outside
+            )
             viewer = Viewer(size, channels)
             blobs = [partial(_blob, viewer, file) for file in files]
             target = place / f"{path.stem}_int8.onnx"
@@ -71,13 +73,13 @@ def export(
     return target, {**told, "file": str(target)}
 
 
-def _part(yolo: Any, data: Any, split: str) -> EvaluationPart:
+def _part(yolo: Any, data: Any, split: str, outside: bool) -> EvaluationPart:
     """The labels to compare on.
 
     Raises:
         DPoseError: for data of other keypoints.
     """
-    part = load_part(data, split, skip_bad=True)
+    part = load_part(data, split, skip_bad=True, outside=outside)
     own, labelled = int(yolo.model.model[-1].kpt_shape[0]), len(part.truth.names)
     if own != labelled:
         raise DPoseError(

@@ -13,7 +13,9 @@ from dpose_yolo.runtime.driver import check_roi
 
 SINGLE_ONLY = ("roi", "frame", "preprocess", "grey")
 INT8_ONLY = ("calibrate", "calibration_images", "float_head", "symmetric")
-OWN = ("single", *SINGLE_ONLY, "int8", *INT8_ONLY, "verify", "split", "images", "project", "name", "exist_ok")
+OWN = (
+    "single", *SINGLE_ONLY, "int8", *INT8_ONLY, "verify", "split", "images", "outside", "project", "name", "exist_ok",
+)  # fmt: skip
 CALIBRATE = ("balanced", "random")
 
 
@@ -45,6 +47,7 @@ class ExportOptions:
         verify: compare with PyTorch.
         split: part of the data to compare on.
         images: pictures of it at most.
+        outside: take images outside the data folder, too.
     """
 
     fmt: str
@@ -53,6 +56,7 @@ class ExportOptions:
     verify: bool
     split: str
     images: int
+    outside: bool = False
 
 
 def read_options(settings: dict[str, Any], fmt: str) -> ExportOptions:
@@ -84,6 +88,7 @@ def read_options(settings: dict[str, Any], fmt: str) -> ExportOptions:
         flag(settings, "verify", True),
         str(settings.get("split", "val")),
         whole(settings, "images", 200),
+        flag(settings, "outside", False),
     )
 
 
