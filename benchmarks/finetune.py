@@ -47,12 +47,12 @@ def subset(card: str, count: int | str, seed: int, folder: Path) -> tuple[Path, 
     from dpose_yolo.engine.finetune import read_data
     from dpose_yolo.engine.labels import load_labels
 
-    files = sorted(label["im_file"] for label in load_labels(card, "train", skip_bad=True)[0])
+    files = sorted(label["im_file"] for label in load_labels(card, "train", skip_bad=True, outside=True)[0])
     random.Random(seed).shuffle(files)
     chosen = files if count == "all" else files[: int(count)]
     if count != "all" and len(chosen) < int(count):
         raise DPoseError(f"{card} has {len(files)} training images: ask for fewer than {count}")
-    data = read_data(card)
+    data = read_data(card, outside=True)
     content = yaml.safe_load(Path(card).read_text(encoding="utf-8"))
     content.pop("path", None)
     content |= {k: data[k] for k in ("val", "test") if data.get(k)}
@@ -128,7 +128,8 @@ def one(job: dict[str, Any]) -> None:
     row: dict[str, Any] = {k: job[k] for k in ("seed", "images", "arm")} | {"minutes": minutes, "draws": draws}
     engine = {k: v for k, v in job["settings"].items() if k in ("imgsz", "batch", "device")}
     for title, card in (("new", job["new"]), ("old", job["old"])):
-        part = load_part(card, "test" if read_data(card).get("test") else "val", skip_bad=True)
+        split = "test" if read_data(card, outside=True).get("test") else "val"
+        part = load_part(card, split, skip_bad=True, outside=True)
         groups = posture_groups(part, "train", None, 0)  # of all training images: the same tail for every arm
         found = measure_change(title, (job["model"], checkpoint), part, groups, 1000, 0, **engine)
         metrics, change = found.after.metrics, found.differences["AP"]
