@@ -226,10 +226,13 @@ class DPoseTrainer(DurableTrainer):
         if (
             task != "pose" and isinstance(cfg, Mapping) and "kpt_shape" not in cfg
         ):  # not `pretrained`, which lends parts
-            published = re.fullmatch(r"(yolo\w+?)(-\w+)?\.pt", Path(str(self.args.model)).name)
-            shape = f"{published[1]}-pose.yaml" if published else "dpose-125.yaml"
             line = not_a_pose_model(self.args.model, task)
-            raise DPoseError(f"{line}, or take what fits of its weights: model={shape} pretrained={self.args.model}")
+            published = re.fullmatch(r"(yolo\w+?)(-\w+)?\.pt", Path(str(self.args.model)).name)
+            if published:  # the pose model of the same size, whose backbone and neck fit
+                line += (
+                    f", or take what fits of its weights: model={published[1]}-pose.yaml pretrained={self.args.model}"
+                )
+            raise DPoseError(line)
         with checks.engine_errors(f"model={self.args.model} cannot be used as a pose model"):
             model = super().get_model(cfg, weights, verbose)
             if self.dpose["att"] > 0 and self.dpose["att_map"] == "readout":
