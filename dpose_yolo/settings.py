@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -160,6 +160,48 @@ def refuse_unknown(names: Iterable[str], engine_names: Iterable[str], *commands:
         near = difflib.get_close_matches(name, own, n=2) or difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "`dpose settings` lists the DPOSE settings"
         raise DPoseError(f"unknown setting {name!r}: {hint}")
+
+
+def refuse_engine_values(settings: Mapping[str, Any]) -> None:
+    """Refuse values of the engine's settings that it takes without a word, or stumbles over later.
+
+    Raises:
+        DPoseError: for the first such value.
+    """
+    for name, (right, takes) in _ENGINE_VALUES.items():
+        if settings.get(name) is not None and not right(settings[name]):
+            raise DPoseError(f"{name}={settings[name]} is not allowed: {name} takes {takes}")
+
+
+def _whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _sizes(value: Any) -> bool:
+    """Whether a value is an input size, or height and width."""
+    if isinstance(value, str):
+        value = [int(word) if word.strip().isdecimal() else word for word in value.strip("[]() ").split(",")]
+    sizes = value if isinstance(value, list | tuple) else [value]
+    return 1 <= len(sizes) <= 2 and all(_whole(size, 32) for size in sizes)
+
+
+def _batch(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return not number or value >= 1 or value == -1 or 0 < value < 1  # the engine names wrong types by itself
+
+
+def _layers(value: Any) -> bool:
+    return all(_whole(layer, 0) for layer in (value if isinstance(value, list | tuple) else [value]))
+
+
+_ENGINE_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "imgsz": (_sizes, "pixels, a whole number from 32, e.g. imgsz=320"),
+    "batch": (_batch, "a whole number from 1, or -1 to fill a graphics card"),
+    "epochs": (lambda v: not _whole(v, -(10**9)) or v >= 1, "a whole number from 1"),
+    "workers": (lambda v: not _whole(v, -(10**9)) or v >= 0, "a whole number from 0"),
+    "cache": (lambda v: isinstance(v, bool) or v in ("ram", "disk"), "True, False, ram or disk"),
+    "freeze": (_layers, "a number of layers or a list of layers, e.g. freeze=10"),
+}
 
 
 def load_cfg(cfg: str | Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ SPOILT = [
     (spoil_flag, "validation part cannot be used"),
     (unlabel, "no keypoint is labelled in the training part"),
     (remove_images, "images/train"),
-    (break_yaml, "cannot be used"),
+    (break_yaml, "is not readable YAML"),
 ]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dpose_yolo.commands.common import output_folder, refuse_foreign
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_foreign
 from dpose_yolo.commands.usage import whole
 from dpose_yolo.errors import DPoseError
 
@@ -35,8 +35,7 @@ def main(settings: dict[str, Any]) -> None:
         try:
             rows = measure_models([path for _, path in models], titles, threads, rounds, repeats, size)
         except BaseException:
-            with suppress(OSError):
-                folder.rmdir()
+            leave_none(folder)
             raise
     about = {**machine(), "rounds": rounds, "repeats": repeats}
     written = save_speed(rows, about, folder)

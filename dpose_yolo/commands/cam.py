@@ -40,7 +40,7 @@ def main(settings: dict[str, Any]) -> None:
         save_overlays(
             image, found.maps, found.points, folder / f"{name}.png", title=f"{file.name}  driver {found.score:.2f}"
         )
-    print(f"{len(images)} overlays in {folder}")
+    print(f"{len(images)} overlay{'s' * (len(images) != 1)} in {folder}")
 
 
 def overlay_names(images: list[Path]) -> list[str]:

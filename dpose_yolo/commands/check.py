@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from dpose_yolo.commands.common import output_folder, refuse_foreign
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_foreign
 from dpose_yolo.commands.usage import flag, require
 from dpose_yolo.errors import DPoseError
 
@@ -41,8 +41,7 @@ def main(settings: dict[str, Any]) -> int:
             findings.write_to(file)
             checked = check(card, findings, None if names is None else str(names), seed, track)
     except BaseException:
-        with suppress(OSError):
-            folder.rmdir()
+        leave_none(folder)
         raise
     save_findings(checked, folder / "check.html", images)
     print_findings(checked)

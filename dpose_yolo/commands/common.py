@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.settings import refuse_unknown, specification
+from dpose_yolo.folders import missing_folders, remove_empty
+from dpose_yolo.settings import refuse_engine_values, refuse_unknown, specification
+
+# Folders that did not exist before `output_folder`, by the one it gave, the deepest first.
+_made: dict[Path, list[Path]] = {}
 
 
 def absolute_project(settings: dict[str, Any]) -> dict[str, Any]:
@@ -27,21 +31,27 @@ def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> 
         DPoseError: where no folder can be made.
     """
     base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
+    path = base if settings.get("exist_ok") else _free_folder(base)
+    _made[path] = missing_folders(path)
     try:
-        return _free_folder(base, bool(settings.get("exist_ok")), make)
+        if make:
+            path.mkdir(parents=True, exist_ok=True)
+        return path
     except OSError as error:
         raise DPoseError(
             f"no folder can be made at {base} ({error.strerror}): set project= to a place that can"
         ) from error
 
 
-def _free_folder(base: Path, exist_ok: bool, make: bool) -> Path:
+def leave_none(folder: Path) -> None:
+    """After a failure: remove an output folder, and those above it that were made for it, if they are empty."""
+    remove_empty(_made.pop(folder, [folder]))
+
+
+def _free_folder(base: Path) -> Path:
     """`base`, or base-2, base-3 ... if it exists: the engine's names without the engine, which a small device lacks."""
     names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
-    path = base if exist_ok else next(name for name in names if not name.exists())
-    if make:
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+    return next(name for name in names if not name.exists())
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:
@@ -69,6 +79,7 @@ def refuse_non_engine(settings: dict[str, Any], command: str, own: Iterable[str]
         if name in specification() and name not in own:
             raise DPoseError(f"{name} is a setting of training: dpose {command} does not take it")
     refuse_unknown(settings, [*own, *DEFAULT_CFG_DICT])
+    refuse_engine_values(settings)
 
 
 def images_of(source: Any, limit: int = 10_000_000) -> list[Path]:

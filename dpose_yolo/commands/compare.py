@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from dpose_yolo.commands.common import output_folder, refuse_foreign
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_foreign
 from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
 
@@ -44,8 +43,7 @@ def main(settings: dict[str, Any]) -> None:
     try:
         comparison = compare(contestants, part, keypoints=keypoints, rounds=rounds, **own)
     except BaseException:
-        with suppress(OSError):
-            folder.rmdir()
+        leave_none(folder)
         raise
     written = save_comparison(comparison, folder)
     print_comparison(comparison.result)

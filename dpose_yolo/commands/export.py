@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpose_yolo.commands.common import output_folder, refuse_non_engine
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_non_engine
 from dpose_yolo.commands.usage import require
 from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
@@ -41,8 +41,8 @@ def main(settings: dict[str, Any]) -> int:
     try:
         target, report = export(yolo, path, data, engine, options, folder)
     except BaseException:
-        if given and not any(folder.iterdir()):
-            folder.rmdir()
+        if given:
+            leave_none(folder)
         raise
     print_export(target, report, options.verify)
     found = report["parity"]

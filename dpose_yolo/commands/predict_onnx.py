@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from dpose_yolo.commands.common import output_folder, refuse_foreign
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_foreign
 from dpose_yolo.commands.usage import whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.runtime import Driver, DriverPose, Frame, OneEuro, Source, open_source
@@ -50,8 +50,7 @@ def main(settings: dict[str, Any]) -> int:
                 run.records.about.update(model=str(settings["model"]), **run.figures())
     except BaseException:
         if folder:
-            with suppress(OSError):  # nothing in it
-                folder.rmdir()
+            leave_none(folder)
         raise
     places = " and ".join(p for p, there in (("drawn", save), ("poses.csv, poses.json", records)) if there)
     print(f"\n{run.summary()}" + (f"; {places} in {folder}" if folder else ""))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dpose_yolo.commands.common import output_folder, refuse_non_engine
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_non_engine
 from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import specification
@@ -41,8 +40,7 @@ def main(settings: dict[str, Any]) -> None:
             path, data, str(settings.get("split", "val")), folder=folder, plots=plots == "all", **own, **engine
         )
     except BaseException:
-        with suppress(OSError):  # the engine makes its folder before it looks at anything
-            folder.rmdir()
+        leave_none(folder)
         raise
     written = save_evaluation(evaluation, folder)
     if plots:

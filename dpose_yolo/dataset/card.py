@@ -11,6 +11,7 @@ import yaml
 
 from dpose_yolo.dataset.paths import inside
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.hints import missing_data, windows_path
 
 PARTS = ("train", "val", "test")
 LARGEST_CARD = 10_000_000  # bytes; a data YAML has a few thousand
@@ -52,21 +53,21 @@ def read_card(data: Any) -> Card:
         DPoseError: for a file that is missing, no YAML mapping, lacks what a pose data set needs, or names paths
             outside the data folder.
     """
-    file = _file(data)
+    file = data_file(data)
     raw = read_yaml(file)
-    root = _root(raw, file)
+    root = data_folder(raw, file)
     parts = {name: found for name in PARTS if (found := places(raw.get(name), root, f"{name} of {file}"))}
     if not parts:
         raise DPoseError(f"{file} names no images: write train: and val: with folders or lists of images")
-    count, dims = _keypoints(raw.get("kpt_shape"), file)
+    count, dims = keypoint_shape(raw.get("kpt_shape"), file)
     return Card(
         file=file,
         root=root,
         parts=parts,
         count=count,
         dims=dims,
-        classes=_classes(raw, file),
-        flip_idx=_flip(raw.get("flip_idx"), count, file),
+        classes=class_count(raw, file),
+        flip_idx=checked_flip(raw.get("flip_idx"), count, file),
         names=_names(raw.get("kpt_names"), count),
         skeleton=raw.get("skeleton") if isinstance(raw.get("skeleton"), list) else None,
         raw=raw,
@@ -86,31 +87,60 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise DPoseError(f"{file} cannot be read ({error.strerror or error}): set data= to a data YAML") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a broken encoding is a ValueError
-        raise DPoseError(f"{file} is not readable YAML: {' '.join(str(error).split())[:200]}") from error
+        escape = "write paths with / in place of \\: " if "escape character" in str(error) else ""
+        raise DPoseError(f"{file} is not readable YAML: {escape}{' '.join(str(error).split())[:200]}") from error
     if not isinstance(raw, dict):
         raise DPoseError(f"{file} must hold `name: value` lines, found {type(raw).__name__}")
     return {str(k): v for k, v in raw.items()}
 
 
-def _file(data: Any) -> Path:
+def data_file(data: Any) -> Path:
+    """Path of a data YAML that exists; a folder stands for the only YAML in it.
+
+    Raises:
+        DPoseError: for anything else.
+    """
     if not isinstance(data, str | Path) or not str(data):
         raise DPoseError(f"data={data!r} is not a path: set data= to one data YAML")
     file = Path(data)
     if file.is_dir():
-        cards = sorted([*file.glob("*.yaml"), *file.glob("*.yml")])
+        cards = _cards(file)
         if len(cards) != 1:
-            raise DPoseError(f"{file} is a folder with {len(cards)} YAML files: set data= to one of them")
+            others = [str(f) for f in cards or _cards(file.resolve().parent)][:5]
+            instead = f"set data= to one of them: {', '.join(others)}" if cards else "set data= to a data YAML"
+            beside = f", e.g. {others[0]}" if others and not cards else ""
+            raise DPoseError(f"{file} is a folder with {len(cards)} YAML files: {instead}{beside}")
         return cards[0]
     if not file.is_file():
-        raise DPoseError(f"no data file {data}: set data= to the path of a data YAML")
+        raise DPoseError(missing_data(data))
+    if file.suffix.lower() == ".json":
+        raise DPoseError(
+            f"{file} is JSON, not a data YAML: COCO keypoints become a YOLO-pose set by `dpose prepare coco "
+            f"src={file} images=FOLDER dst=NEW_FOLDER`, then set data= to its data.yaml"
+        )
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        raise DPoseError(
+            f"{file} is not a data YAML (.yaml): set data= to the file that names train:, val: and kpt_shape:"
+        )
     return file
 
 
-def _root(raw: dict[str, Any], file: Path) -> str:
+def _cards(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+
+
+def data_folder(raw: dict[str, Any], file: Path) -> str:
+    """Full path of the data folder: `path:`, or the folder of the YAML.
+
+    Raises:
+        DPoseError: for a `path:` that is no folder.
+    """
     given = raw.get("path")
     if given is None or given == "":
         return os.path.abspath(file.parent)
     if not isinstance(given, str) or "\0" in given or not os.path.isdir(given):
+        if isinstance(given, str) and (hint := windows_path(given)):
+            raise DPoseError(f"path: {given} of {file} is no folder here{hint}")
         raise DPoseError(
             f"path: {given} of {file} is no folder (a relative one starts at the working directory): leave path: out, "
             "then the parts are relative to the YAML, or write a full path"
@@ -138,19 +168,36 @@ def places(value: Any, root: str, where: str, exist: bool = True) -> tuple[str, 
             entry = entry[3:]  # as the engine does it: exports of some tools start with ../ and mean the folder itself
         place = inside(root, entry, where)
         if exist and not os.path.exists(place):
-            raise DPoseError(f"{where} names {entry}, which does not exist: {place} should be a folder or a list")
+            raise DPoseError(no_such_place(where, entry, place))
         found.append(place)
     return tuple(found)
 
 
-def _keypoints(shape: Any, file: Path) -> tuple[int, int]:
+def no_such_place(where: str, entry: str, place: str) -> str:
+    """The line for a folder or list of a part that does not exist."""
+    hint = windows_path(entry) or f": {place} should be a folder or a list"
+    return f"{where} names {entry}, which does not exist{hint}"
+
+
+def keypoint_shape(shape: Any, file: Path) -> tuple[int, int]:
+    """Keypoints of a label and numbers of a keypoint, by `kpt_shape`.
+
+    Raises:
+        DPoseError: where it is missing or of another form.
+    """
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(v) is int for v in shape)
     if not whole or not 1 <= shape[0] <= 10_000 or shape[1] not in (2, 3):
-        raise DPoseError(f"{file} has kpt_shape {shape!r}: write kpt_shape: [number of keypoints, 3], e.g. [17, 3]")
+        has = "no kpt_shape" if shape is None else f"kpt_shape {shape!r}"
+        raise DPoseError(f"{file} has {has}: write kpt_shape: [number of keypoints, 3], e.g. [17, 3]")
     return shape[0], shape[1]
 
 
-def _classes(raw: dict[str, Any], file: Path) -> int:
+def class_count(raw: dict[str, Any], file: Path) -> int:
+    """Number of classes.
+
+    Raises:
+        DPoseError: where the YAML names none.
+    """
     names = raw.get("names")
     if isinstance(names, dict | list) and names:
         return len(names)
@@ -159,11 +206,20 @@ def _classes(raw: dict[str, Any], file: Path) -> int:
     raise DPoseError(f"{file} has no class names: write names: and below it 0: driver")
 
 
-def _flip(flip: Any, count: int, file: Path) -> list[int] | None:
+def checked_flip(flip: Any, count: int, file: Path) -> list[int] | None:
+    """`flip_idx`, or None where the YAML has none.
+
+    Raises:
+        DPoseError: unless it names each keypoint once.
+    """
     if flip is None or flip == []:
         return None
-    if not isinstance(flip, list) or not all(type(k) is int and 0 <= k < count for k in flip) or len(flip) != count:
-        raise DPoseError(f"flip_idx of {file} must be {count} whole numbers from 0 to {count - 1}, one a keypoint")
+    if not isinstance(flip, list) or any(type(k) is not int for k in flip) or sorted(flip) != list(range(count)):
+        has = f"{len(flip)} entries" if isinstance(flip, list) and len(flip) != count else repr(flip)
+        raise DPoseError(
+            f"flip_idx of {file} must be {count} whole numbers, each from 0 to {count - 1} once, as kpt_shape has "
+            f"{count} keypoints; it has {has}: write for each keypoint the one it becomes in a mirror"
+        )
     return flip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dpose_yolo.dataset.card import Card
 from dpose_yolo.dataset.paths import inside
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.hints import windows_path
 
 # What the engine takes for an image (ultralytics/data/utils.py, IMG_FORMATS).
 IMAGE_SUFFIXES = frozenset(
@@ -60,6 +61,8 @@ def listed(path: str, root: str) -> Iterator[str]:
             for number, line in enumerate(lines, 1):
                 entry = line.strip()
                 if is_image(entry):
+                    if "\\" in entry and (hint := windows_path(entry)) and not os.path.exists(entry):
+                        raise DPoseError(f"line {number} of {path} names {entry}, which does not exist{hint}")
                     base = beside if entry.startswith("./") else os.getcwd()
                     yield inside(root, entry, f"line {number} of {path}", base)
     except (OSError, UnicodeDecodeError) as error:

@@ -10,28 +10,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg import get_save_dir
-from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
+from ultralytics.data.utils import img2label_paths
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import LOGGER
+from ultralytics.utils import DATASETS_DIR, LOGGER
 
 from dpose_yolo.dataset import contained
+from dpose_yolo.dataset.first_look import first_look
 from dpose_yolo.engine.files import holding, sweep
+from dpose_yolo.engine.label_checks import label_problem
+from dpose_yolo.engine.words import engine_line, one_line, plain
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.hints import missing_data, missing_model
 from dpose_yolo.settings import model_file
-
-LONGEST = 300  # characters of an engine message; some list every image of the set
-
-
-def one_line(error: BaseException | str) -> str:
-    """The text of an error in one line of bearable length, without the engine's decorations."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    text = " ".join(_plain(text).split()).removesuffix(".")
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-
-
-def _plain(text: str) -> str:
-    """Text without the engine's colours and signs."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("❌", "")
 
 
 @contextmanager
@@ -51,79 +41,14 @@ def engine_errors(what: str, kpt_shape: Sequence[int] | None = None) -> Iterator
         raise
     except (RuntimeError, OSError, LookupError, SyntaxError, TypeError, ValueError, AssertionError) as error:
         cause = error.__cause__ or error
-        first = re.search(r"^\s*(?:\w+: )?(.*?): ignoring corrupt image/label: (.*)", _plain(str(cause)), re.MULTILINE)
+        known = engine_line(plain(str(cause)))
+        if known:
+            raise DPoseError(f"{what}: {known}") from error
+        first = re.search(r"^\s*(?:\w+: )?(.*?): ignoring corrupt image/label: (.*)", plain(str(cause)), re.MULTILINE)
         if first is None or kpt_shape is None:
             raise DPoseError(f"{what}: {one_line(cause)}") from error
-        reason = _label_problem(Path(img2label_paths([first[1]])[0]), *kpt_shape) or one_line(first[2])
+        reason = label_problem(Path(img2label_paths([first[1]])[0]), *kpt_shape) or one_line(first[2])
         raise DPoseError(f"{what}: no image in it can be used, the first is {first[1]}: {reason}") from error
-
-
-def unusable_files(dataset: Any) -> list[tuple[Path, str]]:
-    """Images that the engine silently left out of a dataset, each with the reason.
-
-    Args:
-        dataset: the engine's `YOLODataset`; `label_files` names what it looked at, `im_files` what it kept.
-    """
-    kept = set(img2label_paths(dataset.im_files))
-    data = dataset.data
-    count, dims = data["kpt_shape"]
-    found = []
-    for label in map(Path, dataset.label_files):
-        if str(label) in kept:
-            continue
-        image = _image_of(label)
-        result = verify_image_label((str(image), str(label), "", True, len(data["names"]), count, dims, False))
-        reason = _label_problem(label, count, dims) or one_line(result[-1].split("corrupt image/label: ")[-1])
-        found.append((image, reason))
-    return found
-
-
-def _image_of(label: Path) -> Path:
-    """The image a label file belongs to, by the engine's rule: the last folder `labels` stands for `images`."""
-    parts = list(label.parent.parts)
-    if "labels" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
-    folder = Path(*parts)
-    for candidate in sorted(folder.glob(f"{label.stem}.*")):
-        if candidate.suffix[1:].lower() in IMG_FORMATS:
-            return candidate
-    return folder / label.stem
-
-
-def _label_problem(label: Path, count: int, dims: int) -> str | None:
-    """What is wrong with the rows of a label file, or None if their form is right."""
-    if not label.is_file():
-        return None
-    try:
-        rows = [line.split() for line in label.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        return f"{label.name} is not a text file"
-    for number, row in enumerate(rows, 1):
-        if len(row) != 5 + count * dims:
-            has, rest = divmod(len(row) - 5, dims)
-            what = f"{has} keypoints" if rest == 0 and has >= 0 else f"{len(row)} columns"
-            return (
-                f"line {number} of {label.name} has {what}, expected {count} keypoints (5 + {count} x {dims} columns)"
-            )
-        try:
-            values = [float(v) for v in row]
-        except ValueError:
-            return f"line {number} of {label.name} holds something that is not a number"
-        if dims == 3 and any(v not in (0.0, 1.0, 2.0) for v in values[7::3]):
-            return f"line {number} of {label.name} has a visibility flag other than 0, 1 or 2"
-    return None
-
-
-def refuse_unusable(dataset: Any, part: str) -> None:
-    """Raise `DPoseError` if the engine had to leave images out, naming the first of them."""
-    bad = unusable_files(dataset)
-    if bad:
-        image, reason = bad[0]
-        what = "1 image" if len(bad) == 1 else f"{len(bad)} images, the first"
-        raise DPoseError(
-            f"{what} of the {part} part cannot be used: {image}: {reason}. Mend or remove it, or set skip_bad=True to "
-            "go on without"
-        )
 
 
 def require_data_file(data: Any) -> None:
@@ -133,7 +58,22 @@ def require_data_file(data: Any) -> None:
     if not isinstance(data, str | Path):
         raise DPoseError(f"data={data!r} is not a path: set data= to one data YAML")
     if not Path(data).exists():
-        raise DPoseError(f"no data file {data}: set data= to the path of a data YAML")
+        raise DPoseError(missing_data(data))
+
+
+def require_data(data: Any, needs: Sequence[str] = ("train", "val"), outside: bool = False) -> None:
+    """Look at a data YAML before anything is built or written; nothing is downloaded.
+
+    Args:
+        data: path of the data YAML.
+        needs: parts that have to be there with images.
+        outside: whether they may lie outside the data folder.
+
+    Raises:
+        DPoseError: for what `first_look` finds.
+    """
+    require_data_file(data)
+    first_look(data, needs, outside, DATASETS_DIR)
 
 
 def refuse_outside(data: dict[str, Any]) -> None:
@@ -176,7 +116,7 @@ def require_model_file(model: Any) -> Any:
     else:
         known = path.is_file()
     if not known:
-        raise DPoseError(f"no model file {model}: give the path of a .pt checkpoint or a model YAML, or dpose-125.yaml")
+        raise DPoseError(missing_model(model, "give the path of a .pt checkpoint or a model YAML, or dpose-125.yaml"))
     return str(model)
 
 
@@ -230,18 +170,3 @@ def require_kpt_shape(data: dict[str, Any], where: Any) -> None:
     right = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(v, int) for v in shape)
     if not right or shape[0] < 1 or shape[1] not in (2, 3):
         raise DPoseError(f"{where} has kpt_shape {shape!r}: write kpt_shape: [number of keypoints, 3], e.g. [17, 3]")
-
-
-def require_keypoints(labels: list[dict[str, Any]], part: str) -> int:
-    """Highest visibility flag of a data part.
-
-    Raises:
-        DPoseError: if every keypoint is unlabelled.
-    """
-    highest = max((int(lb["keypoints"][..., 2].max()) for lb in labels if lb["keypoints"].size), default=0)
-    if highest == 0:
-        raise DPoseError(
-            f"no keypoint is labelled in the {part} part: every visibility flag is 0, so there is nothing to learn; "
-            "check that the labels are in YOLO-pose format with visibility 1 or 2"
-        )
-    return highest

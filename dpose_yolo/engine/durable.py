@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from dpose_yolo.engine import faults, resume
 from dpose_yolo.engine.files import hold_folder, move_into_place, release_folder, staging, strip_checkpoint, sweep
 from dpose_yolo.engine.randomness import Loading, data_fingerprint, parts_of, random_states, set_random_states
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.folders import missing_folders, remove_empty
 from dpose_yolo.report.drawing import replacing
 
 ATTEMPTS = 100  # at a numbered folder of one's own, while other trainings start at the same moment
@@ -40,6 +43,8 @@ class DurableTrainer(PoseTrainer):
     accumulate: float
     loading: Loading | None = None
     _state: dict[str, Any] | None = None  # what to go on from; None once that is done
+    _made: Sequence[Path] = ()  # folders that were not there before: the run's, and those above it
+    _begun = False  # whether an epoch has
     _batch = -1  # of the epoch
     _last_step = -1  # batch of the run after which the optimizer stepped last
     _owed: int | None = None  # the same of the broken run, until the first step after it
@@ -59,6 +64,7 @@ class DurableTrainer(PoseTrainer):
         own = self.args.exist_ok or getattr(self.args, "save_dir", None)
         for attempt in range(ATTEMPTS):
             folder = get_save_dir(self.args)
+            self._made = missing_folders(folder)
             try:
                 hold_folder(folder)
                 break
@@ -69,11 +75,29 @@ class DurableTrainer(PoseTrainer):
         sweep(folder)
 
     def train(self) -> None:
-        """The engine's; afterwards, however it ends, the folder is free for others."""
+        """The engine's; afterwards, however it ends, the folder is free for others.
+
+        A training that is refused before its first epoch, for its data or its settings, leaves no folder behind.
+        """
         try:
             super().train()
+        except Exception:
+            if not self._begun:
+                self.leave_nothing()
+            raise
         finally:
             release_folder(self.save_dir)
+
+    def leave_nothing(self) -> None:
+        """Remove the folder of a run that has not begun, if this trainer made it."""
+        if not self._made:
+            return
+        folder, self._made = self._made[0], self._made[1:]
+        release_folder(folder)
+        if not [*folder.rglob("*.pt"), *folder.glob("results.csv")]:  # of several GPUs, other processes do the work
+            shutil.rmtree(folder, ignore_errors=True)
+            remove_empty(self._made)
+        self._made = []
 
     def _do_train(self) -> None:
         """The engine's; faults are told in one line, with what is kept and how to go on."""
@@ -308,6 +332,7 @@ class DurableTrainer(PoseTrainer):
     def run_callbacks(self, event: str) -> None:
         """The engine's; epochs and batches are counted by them."""
         if event == "on_train_epoch_start":
+            self._begun = True
             self._batch = -1
             self._watched().begin_epoch()
             if self._state:

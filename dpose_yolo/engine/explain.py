@@ -23,6 +23,7 @@ from dpose_yolo.engine.graph import (
 )
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.hints import missing_model, not_a_pose_model
 
 
 @dataclass
@@ -67,13 +68,13 @@ def load_pose_model(path: str | Path) -> EngineModel:
         DPoseError: when there is no such file or it is not a pose model.
     """
     if not Path(path).is_file():
-        raise DPoseError(f"no model file {path}: give the path of a .pt checkpoint")
+        raise DPoseError(missing_model(path, "give the path of a .pt checkpoint"))
     try:
         model, _ = load_checkpoint(path)
     except Exception as error:
         raise DPoseError(f"{path} is not a model checkpoint: {' '.join(str(error).split())[:200]}") from error
     if getattr(model, "task", None) != "pose":
-        raise DPoseError(f"{path} is a {getattr(model, 'task', 'non-YOLO')} model: give a pose model")
+        raise DPoseError(not_a_pose_model(path, getattr(model, "task", "non-YOLO")))
     return model
 
 

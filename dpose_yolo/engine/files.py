@@ -126,6 +126,8 @@ def strip_checkpoint(checkpoint: str | Path, s: str = "", updates: dict[str, Any
 def _save_label_cache(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
     """The engine's `save_dataset_cache_file` in one step; a data folder that cannot be written to is no error."""
     x["version"] = version
+    if not path.parent.is_dir():  # images without any labels: no folder is made for them
+        return
     try:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, x)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from dpose_yolo.engine import checks
+from dpose_yolo.engine import checks, label_checks, words
 from dpose_yolo.engine.files import write_caches_at_once
 from dpose_yolo.engine.offline import keep_offline
 from dpose_yolo.errors import DPoseError
@@ -33,7 +33,7 @@ def load_labels(
     Raises:
         DPoseError: for a missing or malformed data file, part, image or label.
     """
-    checks.require_data_file(data_file)
+    checks.require_data(data_file, (split,), outside)
     with checks.engine_errors(f"data={data_file} cannot be used"):
         data = check_det_dataset(data_file, autodownload=False)
     if not outside:
@@ -44,8 +44,10 @@ def load_labels(
             f"{data_file} has no part {split!r}: it has {', '.join(k for k in ('train', 'val', 'test') if data.get(k))}"
         )
     hyp = SimpleNamespace(**DEFAULT_CFG_DICT)
-    with checks.engine_errors(f"the {split} part {data[split]} cannot be used", data["kpt_shape"]):
+    told = words.fewer_words(5 if skip_bad else 0)
+    with checks.engine_errors(f"the {split} part {data[split]} cannot be used", data["kpt_shape"]), told:
         dataset = YOLODataset(img_path=data[split], data=data, task="pose", augment=False, hyp=hyp, cache=None)
     if not skip_bad:
-        checks.refuse_unusable(dataset, split)
+        label_checks.refuse_unusable(dataset, split)
+    label_checks.require_persons(dataset.labels, split)
     return dataset.labels, data, Path(dataset.label_files[0]).parent

@@ -7,6 +7,8 @@ from typing import Any
 
 from dpose_yolo.engine.compat import require_engine
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.hints import missing_model, not_a_pose_model
+from dpose_yolo.runtime.card import open_session, told_task
 from dpose_yolo.settings import model_file
 
 
@@ -19,7 +21,11 @@ def engine_model(path: Any) -> Any:
     require_engine()
     shipped = model_file(str(path))
     if shipped is None and not Path(str(path)).exists():
-        raise DPoseError(f"no model file {path}: give the path of a model, or dpose-125.yaml / dpose-250.yaml")
+        raise DPoseError(missing_model(path, "give the path of a model, or dpose-125.yaml / dpose-250.yaml"))
+    if Path(str(path)).suffix.lower() == ".onnx":
+        told = told_task(open_session(path))  # the engine takes any file for what it is asked to be
+        if told not in (None, "pose"):  # files of other exporters may not say
+            raise DPoseError(not_a_pose_model(path, told))
     from ultralytics import YOLO
 
     from dpose_yolo.engine.offline import keep_offline
@@ -33,5 +39,5 @@ def engine_model(path: Any) -> Any:
     except Exception as error:
         raise DPoseError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())[:200]}") from error
     if task != "pose":
-        raise DPoseError(f"{path} is a {task} model: give a pose model")
+        raise DPoseError(not_a_pose_model(path, task))
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -21,7 +22,7 @@ from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER,
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model  # noqa: E402
 
 from dpose_yolo import settings as dpose_settings  # noqa: E402
-from dpose_yolo.engine import checks  # noqa: E402
+from dpose_yolo.engine import checks, label_checks, words  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
@@ -32,6 +33,7 @@ from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
+from dpose_yolo.hints import not_a_pose_model  # noqa: E402
 from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
 from dpose_yolo.report.drawing import replacing  # noqa: E402
 
@@ -85,18 +87,23 @@ class DPoseTrainer(DurableTrainer):
         self.dpose = dpose_settings.resolve(asked, *self.COMMANDS)
         self._refuse_combinations(engine)
         engine = checks.run_to_resume(engine)
+        dpose_settings.refuse_engine_values(engine)
         if engine.get("resume"):
             checks.require_checkpoint(engine["resume"])
         else:
-            checks.require_data_file(engine.get("data"))
+            checks.require_data(engine.get("data"), outside=self.dpose["outside"])
             engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
             if isinstance(engine.get("pretrained"), str | Path):
                 checks.require_model_file(engine["pretrained"])
         self.draws: Any = None  # `BalancedDraws`, or what `make_draws` puts in its place
         self._postures: CarriedPostures | None = None
         self._visible = 2
-        with checks.engine_errors("the settings cannot be used"):
-            super().__init__(DEFAULT_CFG, engine, _callbacks)
+        try:
+            with checks.engine_errors("the settings cannot be used"):
+                super().__init__(DEFAULT_CFG, engine, _callbacks)
+        except BaseException:
+            self.leave_nothing()
+            raise
         if self.resume:
             self._take_settings_from_checkpoint(asked)
         self._keep_settings()
@@ -149,10 +156,11 @@ class DPoseTrainer(DurableTrainer):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """The engine's dataset, refused if a part of the user's images would silently be left out of it."""
         part = "training" if mode == "train" else "validation"
-        with checks.engine_errors(f"the {part} part {img_path} cannot be used", self.data["kpt_shape"]):
+        told = words.fewer_words(5 if self.dpose["skip_bad"] else 0)
+        with checks.engine_errors(f"the {part} part {img_path} cannot be used", self.data["kpt_shape"]), told:
             dataset = super().build_dataset(img_path, mode, batch)
         if not self.dpose["skip_bad"]:
-            checks.refuse_unusable(dataset, part)
+            label_checks.refuse_unusable(dataset, part)
         return dataset
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
@@ -160,7 +168,7 @@ class DPoseTrainer(DurableTrainer):
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode != "train":
             return loader
-        self._visible = min(checks.require_keypoints(loader.dataset.labels, "training"), 2)
+        self._visible = min(label_checks.require_keypoints(loader.dataset.labels, "training"), 2)
         if self.draws_postures():
             with torch_distributed_zero_first(LOCAL_RANK):  # one rank fits, the others read its mixture
                 self.draws = self.make_draws(loader.dataset)
@@ -214,6 +222,17 @@ class DPoseTrainer(DurableTrainer):
 
     def get_model(self, cfg: Any = None, weights: EngineModel = None, verbose: bool = True) -> EngineModel:
         """The engine's; a model that is not a pose model gets a clear line."""
+        task = getattr(weights, "task", "pose")
+        if (
+            task != "pose" and isinstance(cfg, Mapping) and "kpt_shape" not in cfg
+        ):  # not `pretrained`, which lends parts
+            line = not_a_pose_model(self.args.model, task)
+            published = re.fullmatch(r"(yolo\w+?)(-\w+)?\.pt", Path(str(self.args.model)).name)
+            if published:  # the pose model of the same size, whose backbone and neck fit
+                line += (
+                    f", or take what fits of its weights: model={published[1]}-pose.yaml pretrained={self.args.model}"
+                )
+            raise DPoseError(line)
         with checks.engine_errors(f"model={self.args.model} cannot be used as a pose model"):
             model = super().get_model(cfg, weights, verbose)
             if self.dpose["att"] > 0 and self.dpose["att_map"] == "readout":

@@ -18,6 +18,7 @@ from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import EvaluationPart
 from dpose_yolo.evaluation.predict import evaluate_engine_model
+from dpose_yolo.hints import missing_model
 from dpose_yolo.images import read_image
 from dpose_yolo.metrics.samples import Detections
 from dpose_yolo.peers.base import Peer
@@ -143,7 +144,7 @@ def load_contestant(path: str | Path, settings: dict[str, Any], factor: float | 
     if path.suffix in (".yaml", ".yml"):
         raise DPoseError(f"{path} is a model without weights: give a checkpoint, e.g. runs/train/weights/best.pt")
     if not path.exists():
-        raise DPoseError(f"no model file {path}: give the path of a checkpoint, an exported model or a peer's file")
+        raise DPoseError(missing_model(path, "give the path of a checkpoint, an exported model or a peer's file"))
     if path.suffix.lower() in (".onnx", ".tflite"):
         network = load_network(path)
         if adapter_of(network) or not _engine_export(path, network):

@@ -95,6 +95,11 @@ def _providers(device: Any, onnxruntime: Any) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": int(number)}), "CPUExecutionProvider"]
 
 
+def told_task(session: Any) -> Any:
+    """The task that the metadata of a loaded model names (pose, detect, ...), or None."""
+    return session.get_modelmeta().custom_metadata_map.get("task")
+
+
 def read_card(session: Any, path: str | Path) -> Card:
     """Read and check what a loaded model says about itself.
 

@@ -1,0 +1,19 @@
+"""Folders for results: a command that fails before it has any leaves none behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """A folder and those above it, as far as they do not exist; the deepest first."""
+    return [place for place in (folder, *folder.parents) if not place.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that are empty, in the order given."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
