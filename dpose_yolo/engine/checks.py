@@ -12,7 +12,7 @@ from typing import Any
 from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, RANK
 
 from dpose_yolo.dataset import contained
 from dpose_yolo.engine.files import holding, sweep
@@ -216,7 +216,7 @@ def require_checkpoint(resume: Any) -> None:
         epoch = torch_safe_load(str(resume))[0].get("epoch", -1)
     if epoch < 0:
         weights = Path(str(resume)).resolve().parent
-        if weights.name == "weights":
+        if weights.name == "weights" and RANK in {-1, 0}:
             with holding(weights.parent):  # it may have been killed at its very end
                 sweep(weights.parent)
                 for left in weights.glob("resume-*.pt"):
