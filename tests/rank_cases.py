@@ -3,6 +3,7 @@
     torchrun --nproc-per-node 2 tests/rank_cases.py dpose train ...        the command in each of two processes
     python tests/rank_cases.py gpus dpose train ...                        as `device=0,1` starts them, but on the CPU
     torchrun --nproc-per-node 2 tests/rank_cases.py record OUT {json}      train, and write what was drawn and learnt
+    python tests/rank_cases.py halves OUT {json}                           the same in one process, share by share
 
 `RANK_FAULT=rank:epoch:batch:what` makes one of them fail at the start of a batch: by a signal's name, or by losing the
 image of that name.
@@ -40,6 +41,11 @@ class Recorded(DPoseTrainer):
         self.losses: dict[int, list[float]] = {}
         if RANK != -1:
             (self.save_dir / f"rank{RANK}.pid").write_text(str(os.getpid()))
+
+    def get_model(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.random.fork_rng():  # the engine's seed, by which it draws later, is another in each process
+            torch.manual_seed(7)
+            return super().get_model(*args, **kwargs)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         self.seen.setdefault(self.epoch, []).append([Path(f).name for f in batch["im_file"]])
@@ -102,8 +108,9 @@ def record(trainer: Recorded, folder: Path) -> None:
 
 def main(words: list[str]) -> None:
     """See the module."""
-    if words[0] == "record":
-        record(Recorded(**json.loads(words[2])), Path(words[1]))
+    if words[0] in ("record", "halves"):
+        trainer = Recorded if words[0] == "record" else Halves
+        record(trainer(**json.loads(words[2])), Path(words[1]))
         return
     # Under the name of a module, so that a process that is started by another finds the class.
     import rank_cases
