@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -132,3 +133,28 @@ def test_the_demo_makes_no_attempt_where_an_attempt_is_seen():
     assert offline_demo.allowed().attempts  # YOLO_OFFLINE=false
     seen = offline_demo.demo(epochs=1)
     assert seen.attempts == []
+    assert offline_demo.late().attempts == []
+
+
+@pytest.mark.parametrize(("given", "wanted"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+def test_the_usage_events_of_onnx_runtime_are_off(given, wanted):
+    assert told_to_onnx_runtime("import dpose_yolo", given) == (wanted, "")
+
+
+def test_they_are_left_alone_where_the_network_is_wanted():
+    assert told_to_onnx_runtime("import dpose_yolo", {"YOLO_OFFLINE": "false"}) == ("None", "")
+
+
+def test_an_onnx_runtime_imported_first_is_told_of():
+    """It reads its environment then, and its own function to switch the events off does not stop them."""
+    _, warned = told_to_onnx_runtime("import onnxruntime, dpose_yolo", {})
+    assert "onnxruntime was imported before dpose_yolo, so its usage events stay on" in warned
+
+
+def told_to_onnx_runtime(code: str, given: dict[str, str]) -> tuple[str, str]:
+    """Its variable after some code in a process of its own, and what that process warned of."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "YOLO_OFFLINE")}
+    code += "; import os; print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    done = subprocess.run([sys.executable, "-c", code], env={**kept, **given}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr

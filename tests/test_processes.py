@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,10 +16,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from resume_cases import make_folder, short_run
 from stick_figures import build_dataset
 
 from dpose_yolo import DPoseError
+from dpose_yolo.engine import processes
 
 pytestmark = pytest.mark.slow
 
@@ -196,13 +200,13 @@ def test_bad_data_gives_the_line_of_one_process_alone(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_the_command_that_started_them(tmp_path, number):
     if number == signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux tells a process that the one which started it is gone")
     folder = make_folder(tmp_path / "data")
     command = [*LAUNCHERS["gpus"], *words(folder, epochs=100000)]
-    started = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     last, until = folder / "run" / "weights" / "last.pt", time.time() + 600
     while not last.is_file() and time.time() < until and started.poll() is None:
         time.sleep(0.2)
@@ -210,7 +214,7 @@ def test_processes_end_with_the_command_that_started_them(tmp_path, number):
     assert len(pids) == 2 and all(map(alive, pids))
     started.send_signal(number)
     began = time.time()
-    _, told = started.communicate(timeout=ENDS_WITHIN)
+    told, _ = started.communicate(timeout=ENDS_WITHIN)
     while any(map(alive, pids)) and time.time() - began < ENDS_WITHIN:
         time.sleep(0.2)
     assert not any(map(alive, pids))
@@ -218,6 +222,9 @@ def test_processes_end_with_the_command_that_started_them(tmp_path, number):
         assert started.returncode == 1
         assert "stopped by SIGTERM, with all its processes; every epoch before this one is kept" in told
         assert f"go on with dpose train resume={last}" in told
+    elif number == signal.SIGINT:
+        assert started.returncode == 130 and "Traceback" not in told
+        assert f"Stopped; every epoch before this one is kept: go on with dpose train resume={last}" in told
     else:
         assert started.returncode == -signal.SIGKILL
 
@@ -273,6 +280,49 @@ def test_two_machines_with_different_data_are_refused(tmp_path):
     assert all(d.returncode for d in done)
     lines = [line for d in done for line in d.stderr.splitlines() if line.startswith("dpose: error:")]
     assert len(lines) == 1 and "would train different things: images and labels" in lines[0]
+
+
+def agreeing(rank: int, port: int, folders: list[Path], facts: list[dict], out: str) -> None:
+    """What one of two processes is told when they compare."""
+    processes.RANK, processes.VISIBLE = rank, 0.5
+    os.environ["WORLD_SIZE"] = "2"
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        processes.agree(facts[rank], folders[rank])
+        told = "nothing"
+    except DPoseError as error:
+        told = str(error)
+    Path(f"{out}{rank}").write_text(told)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("shared", "other", "wanted"),
+    [
+        (True, {"imgsz": "64"}, "nothing"),
+        (
+            True,
+            {"imgsz": "96"},
+            "process 0 and process 1 on .* would train different things: imgsz 64 and 96: give all",
+        ),
+        (
+            False,
+            {"imgsz": "64"},
+            r"process 1 on .* does not see the run's folder .*: set project= to a folder that all",
+        ),
+    ],
+)
+def test_processes_that_differ_are_all_told(tmp_path, shared, other, wanted):
+    folders = [tmp_path / "a", tmp_path / "a" if shared else tmp_path / "b"]
+    for folder in {*folders}:
+        folder.mkdir()
+        (folder / "args.yaml").write_text(f"save_dir: {folder}")
+    out = str(tmp_path / "told")
+    mp.spawn(agreeing, (free_port(), folders, [{"imgsz": "64"}, other], out), nprocs=2)
+    told = [Path(f"{out}{rank}").read_text() for rank in range(2)]
+    assert told[0] == told[1] or not shared
+    assert all(re.match(wanted, text) for text in told), told
 
 
 def test_shares_that_are_not_equal_are_refused():
