@@ -109,11 +109,11 @@ class DistributedTrainer(PoseTrainer):
 def _ddp_on_cpu(needed: bool) -> Iterator[None]:
     """Within it, the engine's wrapping of the model works on the CPU."""
     if needed:
-        nn.parallel.DistributedDataParallel = _OnCpu
+        nn.parallel.DistributedDataParallel = _OnCpu  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        nn.parallel.DistributedDataParallel = DistributedDataParallel
+        nn.parallel.DistributedDataParallel = DistributedDataParallel  # type: ignore[misc]
 
 
 @contextmanager
