@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench api test test-slow lint clean
+.PHONY: help setup demo offline bench api test test-slow lint clean
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
@@ -22,6 +22,9 @@ setup: ## build .venv with everything (skipped when up to date)
 
 demo: setup ## train, validate, explain, export and predict on the sample set (all under runs/demo)
 	@PATH="$(BIN):$$PATH" bash scripts/demo.sh
+
+offline: setup ## the demo without network, under a tracer that counts attempts to reach one (needs strace, unshare)
+	@PATH="$(BIN):$$PATH" "$(BIN)/python" tests/offline_demo.py
 
 bench: setup ## the smallest study of docs/benchmarks.md, under an hour on two cores (runs/bench; goes on when run again)
 	@PATH="$(BIN):$$PATH" bash scripts/bench.sh

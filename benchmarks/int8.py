@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpose_yolo.commands.common import engine_model
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.evaluation.evaluate import measure
 from dpose_yolo.evaluation.postures import cluster_groups

@@ -1,18 +1,31 @@
 """dpose_yolo: light driver-pose models with posture-balanced sampling and keypoint attention (the DPOSE paper).
 
-Cabin images are personal data, so the engine is kept offline unless the environment says `YOLO_OFFLINE=false`.
+Cabin images are personal data, so the engine and ONNX Runtime are kept offline unless the environment says
+`YOLO_OFFLINE=false`.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 # Read by the engine when it is first imported: no update check, no usage events, no downloads.
 os.environ.setdefault("YOLO_OFFLINE", "true")
-# Likewise: a checkpoint is a pickle, of which only known layers are built (docs/reliability.md).
+if os.environ["YOLO_OFFLINE"].lower() in ("1", "true", "yes", "on"):
+    # ONNX Runtime sends usage events to its maker, from 1.29 on Linux too. Its function to switch them off does not
+    # stop that (measured with 1.32); this does, where it is set before the runtime is first imported.
+    if "onnxruntime" in sys.modules and "ORT_DISABLE_TELEMETRY" not in os.environ:
+        warnings.warn(
+            "onnxruntime was imported before dpose_yolo, so its usage events stay on: import dpose_yolo first, or set "
+            "ORT_DISABLE_TELEMETRY=1 in the environment",
+            stacklevel=2,
+        )
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Read by the engine too: a checkpoint is a pickle, of which only known layers are built (docs/reliability.md).
 os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")
 
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # What `make demo` runs: the commands a user would type, on the sample set. Everything lands in runs/demo.
+# DEMO_EPOCHS: fewer are quicker. DEMO_OUT: another folder, which is emptied first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 data=data/cabin_mini.yaml
-out=runs/demo
+out=${DEMO_OUT:-runs/demo}
 epochs=${DEMO_EPOCHS:-18}
-export YOLO_OFFLINE=${YOLO_OFFLINE:-true} YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-$PWD/.venv/config} MPLBACKEND=Agg
+export YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-$PWD/.venv/config} MPLBACKEND=Agg
 
 command -v dpose >/dev/null || { echo "demo: no dpose command; run it as 'make demo'" >&2; exit 1; }
 run() { printf '\n$ %s\n' "$*"; "$@"; }

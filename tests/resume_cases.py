@@ -37,10 +37,10 @@ def checkpoint_digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def make_folder(folder: Path) -> Path:
-    """A folder with a data set and a model of its own."""
+def make_folder(folder: Path, train: int = 12) -> Path:
+    """A folder with a data set of so many training images and a model of its own."""
     folder.mkdir(parents=True)
-    build_dataset(folder / "mini", train=12, val=4, test=0, size=48)
+    build_dataset(folder / "mini", train=train, val=4, test=0, size=48)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_yaml()))
     return folder
 

@@ -18,9 +18,13 @@ def main(settings: dict[str, Any]) -> None:
         settings.setdefault("model", "dpose-125.yaml")
         settings = absolute_project(settings)
         settings.setdefault("name", "train")
+    from ultralytics.utils import RANK
+
     from dpose_yolo.engine.trainer import DPoseTrainer
 
     trainer = DPoseTrainer(**settings)
     trainer.train()
+    if RANK > 0:  # of several processes, one says it
+        return
     files = ["weights/best.pt", "results.csv", "args.yaml", "postures.npz", "posture_draws.csv", "postures.png"]
     print(f"\nResults in {trainer.save_dir}: {', '.join(f for f in files if (trainer.save_dir / f).exists())}")

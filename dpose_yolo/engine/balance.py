@@ -13,6 +13,7 @@ from ultralytics.utils import LOGGER, RANK
 
 from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table, posture_mixtures
+from dpose_yolo.engine.processes import first_has
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.sampler import PostureSampler
@@ -74,6 +75,10 @@ class BalancedDraws:
         batches.sampler = self.sampler
         object.__setattr__(loader, "sampler", self.sampler)  # torch forbids plain assignment after construction
         balance_partners(self.dataset, self.plan.expected)
+
+    def share(self) -> None:
+        """In several processes: draw what the first one would; another machine may have fitted another mixture."""
+        self.plan = first_has(self.plan)
 
     def seek(self, epoch: int) -> None:
         """The next pass through the loader draws this epoch."""

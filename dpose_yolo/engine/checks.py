@@ -12,7 +12,7 @@ from typing import Any
 from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import img2label_paths
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import DATASETS_DIR, LOGGER
+from ultralytics.utils import DATASETS_DIR, LOGGER, RANK
 
 from dpose_yolo.dataset import contained
 from dpose_yolo.dataset.first_look import first_look
@@ -156,7 +156,7 @@ def require_checkpoint(resume: Any) -> None:
         epoch = torch_safe_load(str(resume))[0].get("epoch", -1)
     if epoch < 0:
         weights = Path(str(resume)).resolve().parent
-        if weights.name == "weights":
+        if weights.name == "weights" and RANK in {-1, 0}:
             with holding(weights.parent):  # it may have been killed at its very end
                 sweep(weights.parent)
                 for left in weights.glob("resume-*.pt"):

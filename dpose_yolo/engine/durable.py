@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine import trainer as engine_trainer
-from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.utils import LOGGER, RANK, __version__
 from ultralytics.utils.torch_utils import unwrap_model
 
-from dpose_yolo.engine import faults, resume
+from dpose_yolo.engine import faults, processes, resume
+from dpose_yolo.engine.distributed import DistributedTrainer
 from dpose_yolo.engine.files import hold_folder, move_into_place, release_folder, staging, strip_checkpoint, sweep
 from dpose_yolo.engine.randomness import Loading, data_fingerprint, parts_of, random_states, set_random_states
 from dpose_yolo.errors import DPoseError
@@ -29,7 +29,7 @@ class TrainingComplete(Exception):
     """The run to go on with has done all its epochs; only its end is missing."""
 
 
-class DurableTrainer(PoseTrainer):
+class DurableTrainer(DistributedTrainer):
     """Adds to the engine's trainer what its checkpoints and files lack; an unbroken run is the engine's to the digit.
 
     Attributes:
@@ -59,8 +59,18 @@ class DurableTrainer(PoseTrainer):
             checkpoint = Path(str(self.args.resume)).resolve()
             if checkpoint.parent.name == "weights":  # a run that was moved goes on where it lies now
                 self.args.save_dir = str(checkpoint.parent.parent)
-        if RANK not in {-1, 0}:
+        if RANK > 0:
+            self.args.save_dir = str(processes.same_folder(None, self.dpose["lost_after"]))
             return
+        folder = None
+        try:
+            folder = self._take_folder()
+        finally:
+            if RANK == 0:
+                processes.same_folder(folder, self.dpose["lost_after"])
+
+    def _take_folder(self) -> Path:
+        """Hold the run's folder, or refuse; one that is numbered gives way to others' that start at the same moment."""
         own = self.args.exist_ok or getattr(self.args, "save_dir", None)
         for attempt in range(ATTEMPTS):
             folder = get_save_dir(self.args)
@@ -73,6 +83,7 @@ class DurableTrainer(PoseTrainer):
                     raise
         self.args.save_dir = str(folder)
         sweep(folder)
+        return folder
 
     def train(self) -> None:
         """The engine's; afterwards, however it ends, the folder is free for others.
@@ -100,8 +111,9 @@ class DurableTrainer(PoseTrainer):
         self._made = []
 
     def _do_train(self) -> None:
-        """The engine's; faults are told in one line, with what is kept and how to go on."""
-        with faults.told(self):
+        """The engine's; faults are told in one line by one process, with what is kept and how to go on."""
+        processes.end_together(self)
+        with processes.one_voice(self), faults.told(self):
             try:
                 super()._do_train()
             except TrainingComplete:

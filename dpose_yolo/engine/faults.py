@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from dpose_yolo.engine.files import LAUNCHED
 from dpose_yolo.errors import DPoseError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
@@ -26,10 +28,10 @@ def how_to_go_on(trainer: Any, settings: str = "") -> str:
     """
     if not trainer.last.is_file():
         return "no epoch was complete, so the run has to be started again"
-    return (
-        "every epoch before this one is kept: go on with "
-        f"dpose train resume={trainer.last}{' ' if settings else ''}{settings}"
-    )
+    words = f"resume={trainer.last}{' ' if settings else ''}{settings}"
+    if RANK != -1 and LAUNCHED not in os.environ:  # torchrun's, or another launcher's
+        return f"every epoch before this one is kept: go on with the same command on every machine, and {words} in it"
+    return f"every epoch before this one is kept: go on with dpose train {words}"
 
 
 @contextmanager
@@ -42,12 +44,12 @@ def told(trainer: Any) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        LOGGER.warning(f"Stopped{_when(trainer)}; {how_to_go_on(trainer)}")
+        LOGGER.warning(f"Stopped{when(trainer)}; {how_to_go_on(trainer)}")
         raise
     except DPoseError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in NO_ROOM and how_to_go_on(trainer) not in str(error):
-            raise DPoseError(f"{error}{_when(trainer)}; {how_to_go_on(trainer)}") from cause
+            raise DPoseError(f"{error}{when(trainer)}; {how_to_go_on(trainer)}") from cause
         raise
     except (RuntimeError, OSError, MemoryError) as error:
         line = _line(error, trainer)
@@ -56,7 +58,7 @@ def told(trainer: Any) -> Iterator[None]:
         raise DPoseError(line) from error
 
 
-def _when(trainer: Any) -> str:
+def when(trainer: Any) -> str:
     """In which epoch."""
     return f" in epoch {trainer.epoch + 1}" if hasattr(trainer, "epoch") else " before the first epoch"
 
@@ -67,22 +69,22 @@ def _line(error: Exception, trainer: Any) -> str | None:
     lost = re.findall(r"Image Not Found (.+)", text)  # of a worker, at the end of its own traceback
     if lost:
         return (
-            f"{lost[-1].strip()} cannot be read any more{_when(trainer)}: it was removed or damaged since the start. "
+            f"{lost[-1].strip()} cannot be read any more{when(trainer)}: it was removed or damaged since the start. "
             f"Bring it back, and {how_to_go_on(trainer)}"
         )
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" {error.filename}" if error.filename else ""
-        return f"cannot write{where}{_when(trainer)}: {error.strerror}; {how_to_go_on(trainer)}"
+        return f"cannot write{where}{when(trainer)}: {error.strerror}; {how_to_go_on(trainer)}"
     if "PytorchStreamWriter" in text or "inline_container" in text:
         return f"cannot write a checkpoint to {trainer.wdir}: the disk may be full; {how_to_go_on(trainer)}"
     if isinstance(error, MemoryError) or re.search(r"out of memory|can't allocate memory", text, re.IGNORECASE):
         smaller = max(1, int(trainer.batch_size) // 2)
         return (
-            f"out of memory{_when(trainer)} with batch={trainer.batch_size} imgsz={trainer.args.imgsz}: "
+            f"out of memory{when(trainer)} with batch={trainer.batch_size} imgsz={trainer.args.imgsz}: "
             f"set a smaller batch= or imgsz=; {how_to_go_on(trainer, f'batch={smaller}')}"
         )
     if "NaN" in text:
-        return f"the loss is no number again and again{_when(trainer)}: lower lr0=, or set amp=False; {_kept(trainer)}"
+        return f"the loss is no number again and again{when(trainer)}: lower lr0=, or set amp=False; {_kept(trainer)}"
     return None
 
 

@@ -20,6 +20,9 @@ from dpose_yolo.report.drawing import replacing
 
 # Tells the processes that the engine starts for several GPUs that the one that started them holds the folder.
 HELD_BY_PARENT = "DPOSE_RUN_FOLDER"
+# Tells them that this package has started them, and so tells the user how they ended.
+LAUNCHED = "DPOSE_LAUNCHED"
+ENDED = ".ended"  # in the run's folder: why several processes ended, by the first that knew
 STAGING = ".saving"  # folder beside the checkpoints
 _held: dict[Path, IO[str]] = {}
 
@@ -88,6 +91,7 @@ def holding(folder: Path) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Remove what a killed training left half-written in its folder, which has to be held."""
     shutil.rmtree(folder / "weights" / STAGING, ignore_errors=True)
+    (folder / ENDED).unlink(missing_ok=True)
     for place in (folder, folder / "weights"):
         for file in place.glob(".*.tmp*"):  # of `replacing`
             file.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from ultralytics.utils import LOGGER
 from dpose_yolo.engine.balance import BalancedDraws
 from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import PoseTable
+from dpose_yolo.engine.processes import first_has
 from dpose_yolo.posture.carried import CarriedPostures, PostureChange, carry, posture_change
 from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.replay import ReplaySampler, old_in_batch
@@ -107,6 +108,13 @@ class FineTuneDraws:
             foreign = np.bincount(self.new.table.image, self.change.foreign.astype(float), images)
             weights *= 1 + (self.settings["new_postures"] - 1) * foreign / np.maximum(persons, 1)
         return weights
+
+    def share(self) -> None:
+        """In several processes: draw what the first one would."""
+        for part in (self.new, self.old):
+            if part is not None:
+                part.share()
+        self.weights = first_has(self.weights)
 
     def install(self, loader: Any, rank: int, world: int) -> None:
         """Put the samplers into the engine's loader and the partner draws into the transforms of each part."""

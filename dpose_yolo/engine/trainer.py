@@ -174,6 +174,8 @@ class DPoseTrainer(DurableTrainer):
                 self.draws = self.make_draws(loader.dataset)
             # The engine hands over the rank within this machine; draws are shared among all machines.
             shared = rank != -1 and dist.is_available() and dist.is_initialized()
+            if shared:
+                self.draws.share()
             self.draws.install(loader, *((dist.get_rank(), dist.get_world_size()) if shared else (0, 1)))
             self.draws.seek(self.start_epoch)
         return loader

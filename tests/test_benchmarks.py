@@ -1,0 +1,22 @@
+"""The commands behind docs/benchmarks.md still fit the project that they measure."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+IMPORT_ALL = """
+import importlib, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
+    print(path.stem, callable(importlib.import_module(path.stem).main))
+"""
+
+
+def test_every_benchmark_can_be_imported():
+    """In a process of its own: some set the environment before the engine is imported."""
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, str(FOLDER)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert set(done.stdout.split()[::2]) >= {path.stem for path in FOLDER.glob("*.py")}
+    assert "False" not in done.stdout
