@@ -10,7 +10,8 @@ IMPORT_ALL = """
 import importlib, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 for path in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
-    print(path.stem, callable(importlib.import_module(path.stem).main))
+    importlib.import_module(path.stem)
+    print(path.stem)
 """
 
 
@@ -18,5 +19,5 @@ def test_every_benchmark_can_be_imported():
     """In a process of its own: some set the environment before the engine is imported."""
     done = subprocess.run([sys.executable, "-c", IMPORT_ALL, str(FOLDER)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert set(done.stdout.split()[::2]) >= {path.stem for path in FOLDER.glob("*.py")}
-    assert "False" not in done.stdout
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    assert len(names) > 8 and set(done.stdout.split()) >= names
