@@ -22,9 +22,11 @@ def engine_model(path: Any) -> Any:
         raise DPoseError(f"no model file {path}: give the path of a model, or dpose-125.yaml / dpose-250.yaml")
     from ultralytics import YOLO
 
+    from dpose_yolo.engine.caches import guard_caches
     from dpose_yolo.engine.offline import keep_offline
 
     keep_offline()
+    guard_caches()
     try:
         model = YOLO(str(shipped or path), task="pose")
         task = getattr(getattr(model, "model", None), "task", model.task)
