@@ -14,6 +14,7 @@ from stick_figures import build_dataset
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
+from dpose_yolo.autolabel.pictures import Pictures
 from dpose_yolo.cli import run
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.files import label_of, part_images
@@ -126,3 +127,12 @@ def test_a_link_out_of_the_folder_without_its_labels_cannot_be_listed(
     with pytest.raises(DPoseError, match=r"images/train/train_000\d.png is reached through a link, .* set path: in"):
         run(["check", f"data={card}", f"project={card.parents[1] / 'runs'}", "fix=True"])
     assert not list(card.parent.glob("data_checked*"))
+
+
+@pytest.mark.parametrize("change", [linked_part_of_another_name, linked_folders, linked_root])
+def test_autolabel_knows_pictures_behind_a_link_by_their_written_names(
+    card: Path, change: Callable[[Path], Path]
+) -> None:
+    pictures = Pictures(change(card), "train")
+    assert sorted(pictures.key_of(file) for file in pictures) == [f"train_{i:04d}.png" for i in range(8)]
+    assert {pictures.shown(file)[:19] for file in pictures} == {"images/train/train_"}
