@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from stick_figures import FLIP, build_dataset
 from dpose_yolo.cli import run
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.files import IMAGE_SUFFIXES, label_of, part_images
-from dpose_yolo.dataset.hashes import bit_counts, difference_hash, groups_of_equals, nearest
+from dpose_yolo.dataset.hashes import bit_counts, difference_hash, nearest
 from dpose_yolo.dataset.images import likeness, look
 from dpose_yolo.dataset.index import AMBIGUOUS, UNKNOWN, Index
 from dpose_yolo.dataset.paths import inside
@@ -284,8 +283,11 @@ def test_hashes():
     rng = np.random.default_rng(0)
     numbers = rng.integers(0, 2**63, (50,), dtype=np.uint64)
     assert bit_counts(numbers).tolist() == [bin(int(n)).count("1") for n in numbers]
-    where, bits = nearest(numbers[:7] ^ np.uint64(5), numbers)
-    assert where.tolist() == list(range(7)) and bits.tolist() == [2] * 7
+    pool = [(np.arange(100 + at, 110 + at), numbers[at : at + 10]) for at in range(0, 50, 10)]
+    where, bits = nearest(numbers[3:30:9] ^ np.uint64(5), pool)
+    assert where.tolist() == [103, 112, 121] and bits.tolist() == [2] * 3
+    assert nearest(numbers[:1], [*pool, *pool[:1]])[0].tolist() == [100]  # the first of two that are equally near
+    assert nearest(numbers[:1], [])[1].min() > 64
     assert difference_hash(np.tile(np.arange(9), (8, 1))) == 2**64 - 1
     assert difference_hash(np.zeros((8, 9))) == 0
 
@@ -347,14 +349,3 @@ def test_wrong_settings_get_one_line(clean, tmp_path, words, line):
     with pytest.raises(DPoseError, match=line):
         run(["check", f"data={clean / 'data.yaml'}", f"project={tmp_path}", *words])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_equal_numbers_are_grouped_without_a_list_of_all():
-    numbers = np.array([5, 3, 5, 7, 3, 5, 0, 2**64 - 1], np.uint64)
-    assert [group.tolist() for group in groups_of_equals(numbers)] == [[1, 4], [0, 2, 5]]
-    assert list(groups_of_equals(numbers[:0])) == list(groups_of_equals(numbers[:2])) == []
-    tracemalloc.start()
-    assert list(groups_of_equals(np.arange(100_000, dtype=np.uint64))) == []
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 60 * 100_000  # bytes; a list of single-element arrays takes twice that

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from dpose_yolo.dataset.card import Card, read_card
-from dpose_yolo.dataset.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, part_images, walk
+from dpose_yolo.dataset.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, part_images, told, walk
 from dpose_yolo.dataset.images import look
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
@@ -109,7 +109,9 @@ class Pictures:
 
     def shown(self, file: str) -> str:
         """A file's path below the source's folder."""
-        top = self.card.root if self.card else self.path.parent if self.path.is_file() else self.path
+        if self.card:
+            return told(file, self.card)
+        top = self.path.parent if self.path.is_file() else self.path
         return os.path.relpath(file, top).replace(os.sep, "/")
 
     def items_of(self, file: str, wanted: Callable[[str], bool] = lambda key: True) -> Iterator[Item | None]:

@@ -130,9 +130,12 @@ class Labelling:
         self.journal.put(Entry(item.key, state, record={**self._about(item), "reason": reason}))
 
     def _about(self, item: Item) -> dict[str, Any]:
+        source = self.pictures.shown(item.file)
         about: dict[str, Any] = {
-            "source": self.pictures.shown(item.file),
-            "image": os.path.relpath(self.target.image_of(item), self.target.root).replace(os.sep, "/"),
+            "source": source,
+            "image": source
+            if self.target.beside
+            else self.target.image_of(item).relative_to(self.target.root).as_posix(),
         }
         if item.frame is not None:
             about |= {"frame": item.frame, "time_s": None if item.seconds is None else round(item.seconds, 3)}

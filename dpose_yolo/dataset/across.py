@@ -2,118 +2,123 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
 from dpose_yolo.dataset.card import Card
-from dpose_yolo.dataset.files import label_folders, part_images, shown, walk
+from dpose_yolo.dataset.files import label_folders, told, walk
 from dpose_yolo.dataset.findings import Finding, Findings
-from dpose_yolo.dataset.hashes import groups_of_equals, nearest, text_hash
+from dpose_yolo.dataset.hashes import nearest, text_hash
 from dpose_yolo.dataset.images import likeness
 from dpose_yolo.dataset.index import AMBIGUOUS, Index
 from dpose_yolo.dataset.scan import Scan
+from dpose_yolo.dataset.spool import as_text, signed
 from dpose_yolo.keypoints import partners
 
 NEAR_BITS = 10  # of 64: pairs this near are compared pixel by pixel
 NEAR_GREY = 6.0  # mean difference in grey levels below which two pictures are the same one
+QUERIES, POOL = 16_384, 4096  # images that are compared with images at a time
 LISTED = 3  # files that a finding about many names
-
-
-def image_paths(card: Card, found: Scan, wanted: set[int]) -> dict[int, str]:
-    """Paths of some images: only hashes are kept of them, so the folders are listed again."""
-    if not wanted:
-        return {}
-    by_hash = {(found.part[i], found.path[i]): i for i in wanted}
-    paths: dict[int, str] = {}
-    for number, part in enumerate(found.parts):
-        for image in part_images(card, part):
-            i = by_hash.get((number, text_hash(image)))
-            if i is not None:
-                paths[i] = image
-    return paths
 
 
 def duplicates(card: Card, found: Scan, findings: Findings) -> None:
     """Equal files in one part and in two, then pictures in two parts that look the same."""
-    part, content = np.frombuffer(found.part, np.uint8), np.frombuffer(found.content, np.uint64)
-    pairs: list[tuple[str, int, int, str]] = []  # kind, the image told of, the other, what
-    known = np.flatnonzero(content)
-    groups = [known[group] for group in groups_of_equals(content[known])]
-    del known
-    names = image_paths(card, found, {int(i) for group in groups for i in group})
-    for group in groups:  # by part and name: the file system's order is nobody's choice
-        members = sorted((int(i) for i in group if int(i) in names), key=lambda i: (part[i], names[i]))
-        last = [i for i in members if part[i] == part[members[-1]]] if members else []
-        for i in members[1:]:
-            own = next(m for m in members if part[m] == part[i])
-            if own == i:
-                pairs.append(("duplicate_across", i, members[0], "the same bytes as"))
-            else:
-                pairs.append(("duplicate", i, own, "the same bytes as"))
-        for i in members:  # the latest part keeps one copy: evaluation stays what it was
-            found.left_out[i] = max(found.left_out[i], int(i != last[0]))
-    pairs += _alike(card, found, part, content)
-    paths = image_paths(card, found, {i for _, a, b, _ in pairs for i in (a, b)})
-    for kind, i, other, text in pairs:
-        if i in paths and other in paths:
-            what = f"{text} {shown(paths[other], card.root)} of the {found.parts[found.part[other]]} part"
-            sound = paths[i] if found.width[i] else ""
-            findings.add(Finding(kind, found.parts[found.part[i]], shown(paths[i], card.root), what, None, sound))
+    equal = """
+        SELECT content, i, part, path, width, latest FROM images JOIN (
+            SELECT content, max(part) AS latest FROM images WHERE content NOT NULL GROUP BY content HAVING count(*) > 1
+        ) USING (content) ORDER BY content, part, path, i
+    """
+    group, first, own, before = None, (0, b""), (0, b""), (0, b"")
+    for content, i, part, path, width, latest in found.spool.rows(equal):
+        this = (part, path)
+        if content == group and this == before:
+            continue  # listed twice
+        if content != group:
+            group, first, own = content, this, this
+        elif part != own[0]:
+            own = this
+            _tell_pair("duplicate_across", card, found, findings, (*this, width), first, "the same bytes as")
+        else:
+            _tell_pair("duplicate", card, found, findings, (*this, width), own, "the same bytes as")
+        before = this
+        if part != latest or this != own:  # the latest part keeps one copy: evaluation stays what it was
+            found.leave_out(i)
+    _alike(card, found, findings)
 
 
-def _alike(card: Card, found: Scan, part: np.ndarray, content: np.ndarray) -> list[tuple[str, int, int, str]]:
+def _tell_pair(
+    kind: str,
+    card: Card,
+    found: Scan,
+    findings: Findings,
+    image: tuple[int, bytes, int],
+    other: tuple[int, bytes],
+    text: str,
+) -> None:
+    """A finding about an image (part, path, width) and another one (part, path)."""
+    part, file = found.parts[image[0]], as_text(image[1])
+    what = f"{text} {told(as_text(other[1]), card)} of the {found.parts[other[0]]} part"
+    findings.add(Finding(kind, part, told(file, card), what, None, file if image[2] else ""))
+
+
+def _alike(card: Card, found: Scan, findings: Findings) -> None:
     """Pairs of nearly equal pictures of different bytes, each image of a later part with the likest of earlier ones."""
-    hashes = np.frombuffer(found.look, np.uint64)
-    candidates: list[tuple[int, int]] = []
     for number in range(1, len(found.parts)):
-        queries = np.flatnonzero((part == number) & (hashes != 0))
-        pool = np.flatnonzero((part < number) & (hashes != 0))
-        if not len(queries) or not len(pool):
-            continue
-        where, bits = nearest(hashes[queries], hashes[pool])
-        near = bits <= NEAR_BITS
-        candidates += zip(queries[near].tolist(), pool[where[near]].tolist(), strict=True)
-    candidates = [(i, j) for i, j in candidates if content[i] != content[j]]
-    paths = image_paths(card, found, {i for pair in candidates for i in pair})
-    pairs = []
-    for i, j in candidates:
-        if i not in paths or j not in paths:
-            continue
-        grey = likeness(paths[i], paths[j])
+        for at, hashes in _looks(found, "part = ?", number, QUERIES):
+            where, bits = nearest(hashes, _looks(found, "part < ?", number, POOL))
+            for i in np.flatnonzero(bits <= NEAR_BITS):
+                found.spool.put("INSERT INTO near VALUES (?, ?)", (int(at[i]), int(where[i])))
+    pairs = """
+        SELECT a.part, a.path, a.width, b.part, b.path, b.i FROM near
+        CROSS JOIN images a ON a.i = near.i CROSS JOIN images b ON b.i = near.other
+        WHERE a.content IS NOT b.content AND NOT EXISTS (  -- listed twice
+            SELECT 1 FROM images c WHERE c.content = a.content AND c.part = a.part AND c.path = a.path AND c.i < a.i
+        ) ORDER BY near.rowid
+    """
+    for part, path, width, other_part, other, j in found.spool.rows(pairs):
+        grey = likeness(as_text(path), as_text(other))
         if grey < NEAR_GREY:
-            pairs.append(("near_duplicate_across", i, j, f"differs by {grey:.1f} of 255 grey levels from"))
-            found.left_out[j] = 1
-    return pairs
+            text = f"differs by {grey:.1f} of 255 grey levels from"
+            _tell_pair("near_duplicate_across", card, found, findings, (part, path, width), (other_part, other), text)
+            found.leave_out(j)
+
+
+def _looks(found: Scan, which: str, number: int, block: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images with a difference hash in the order they were met, some at a time: their numbers, and their hashes."""
+    rows = found.spool.rows(f"SELECT i, look FROM images WHERE {which} AND look NOT NULL ORDER BY i", number)
+    while len(some := np.array(list(islice(rows, block)), np.int64)):
+        yield some[:, 0], some[:, 1].astype(np.uint64)
 
 
 def shared_labels(card: Card, found: Scan, findings: Findings) -> None:
     """Images of one name and different suffixes: the engine gives both the same label."""
-    stems, paths = np.frombuffer(found.stem, np.uint64), np.frombuffer(found.path, np.uint64)
-    groups = [g for g in groups_of_equals(stems) if len(np.unique(paths[g])) > 1]
-    names = image_paths(card, found, {int(i) for g in groups for i in g})
-    for group in groups:
-        files = sorted({names[int(i)] for i in group if int(i) in names})
-        for file in files[1:]:
-            part = found.parts[found.part[int(group[0])]]
-            text = f"{shown(files[0], card.root)} has the same label file"
-            findings.add(Finding("shared_label", part, shown(file, card.root), text, None, file))
+    query = """
+        SELECT stem, path, (SELECT part FROM images b WHERE b.stem = a.stem ORDER BY i LIMIT 1) FROM images a
+        WHERE stem IN (SELECT stem FROM images GROUP BY stem HAVING count(*) > 1)
+        GROUP BY stem, path ORDER BY stem, path
+    """
+    group, first = None, ""
+    for stem, path, part in found.spool.rows(query):
+        file = as_text(path)
+        if stem != group:
+            group, first = stem, file
+            continue
+        text = f"{told(first, card)} has the same label file"
+        findings.add(Finding("shared_label", found.parts[part], told(file, card), text, None, file))
 
 
 def orphan_labels(card: Card, found: Scan, findings: Findings) -> None:
     """Labels in the folders of a part that no image of it belongs to."""
-    stems = np.unique(np.frombuffer(found.stem, np.uint64))
     places = {place for part in found.parts for place in card.parts[part]}
     for part in found.parts:
         for folder in label_folders(card, part):
             for path in _texts(folder, places):
                 image = _image_stem(path)
-                key = np.uint64(text_hash(image))
-                at = int(np.searchsorted(stems, key))
-                if at == len(stems) or stems[at] != key:
-                    text = f"no image {shown(image, card.root)}.*"
-                    findings.add(Finding("orphan_label", part, shown(path, card.root), text))
+                if not found.spool.first("SELECT 1 FROM images WHERE stem = ?", signed(text_hash(image))):
+                    text = f"no image {told(image, card)}.*"
+                    findings.add(Finding("orphan_label", part, told(path, card), text))
 
 
 def _texts(folder: str, places: set[str]) -> Iterator[str]:
@@ -127,24 +132,23 @@ def _image_stem(label: str) -> str:
 
 def subjects(card: Card, found: Scan, index: Index, findings: Findings) -> None:
     """Subjects whose images lie in two parts, and rows that contradict each other."""
-    part, subject = np.frombuffer(found.part, np.uint8), np.frombuffer(found.subject, np.int32)
-    where: dict[int, list[int]] = defaultdict(list)
-    for number in range(len(found.parts)):
-        for s in np.unique(subject[(part == number) & (subject >= 0)]):
-            where[int(s)].append(number)
-    rest = {s: numbers for s, numbers in where.items() if len(numbers) > 1}
-    examples = {s: np.flatnonzero((subject == s) & (part == numbers[-1]))[:LISTED] for s, numbers in rest.items()}
-    odd = np.flatnonzero(subject == AMBIGUOUS)
-    paths = image_paths(card, found, {int(i) for few in examples.values() for i in few} | {int(i) for i in odd})
-    for s, numbers in rest.items():
-        counts = ", ".join(f"{int(((subject == s) & (part == n)).sum())} images of {found.parts[n]}" for n in numbers)
-        files = ", ".join(shown(paths[int(i)], card.root) for i in examples[s] if int(i) in paths)
-        what = f"subject {index.subjects[s]}: {counts}, e.g. {files}"
-        findings.add(Finding("subject_across", found.parts[numbers[-1]], str(index.path.name), what))
-    for i in odd:
-        file = shown(paths[int(i)], card.root) if int(i) in paths else "?"
+    across = """
+        SELECT subject, max(part) FROM images WHERE subject >= 0 GROUP BY subject HAVING min(part) < max(part)
+        ORDER BY min(part), subject
+    """
+    by_part = "SELECT part, count(*) FROM images WHERE subject = ? GROUP BY part ORDER BY part"
+    some = f"SELECT path FROM images WHERE subject = ? AND part = ? ORDER BY i LIMIT {LISTED}"
+    for subject, last in found.spool.rows(across):
+        counts = ", ".join(
+            f"{count} images of {found.parts[part]}" for part, count in found.spool.rows(by_part, subject)
+        )
+        files = ", ".join(told(as_text(path), card) for (path,) in found.spool.rows(some, subject, last))
+        what = f"subject {index.subjects[subject]}: {counts}, e.g. {files}"
+        findings.add(Finding("subject_across", found.parts[last], str(index.path.name), what))
+    odd = "SELECT part, path FROM images WHERE subject = ? ORDER BY i"
+    for part, path in found.spool.rows(odd, AMBIGUOUS):
         what = f"{index.path.name} has rows with different subjects for it"
-        findings.add(Finding("index_conflict", found.parts[found.part[i]], file, what))
+        findings.add(Finding("index_conflict", found.parts[part], told(as_text(path), card), what))
 
 
 def gaps(card: Card, found: Scan, index: Index | None, findings: Findings) -> None:

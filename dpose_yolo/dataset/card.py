@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ class Card:
     Attributes:
         file: the YAML.
         root: data folder: `path:`, or the folder that holds the YAML.
-        parts: full paths of folders and lists by part, in the order train, val, test.
+        parts: full paths of folders and lists by part, in the order train, val, test; links are followed, as the
+            engine does it (ultralytics/data/utils.py, check_det_dataset): labels lie beside what a link leads to.
+        written: the same paths as the YAML has them, links not followed; they lie in the data folder.
         count: keypoints of a label, K.
         dims: numbers of a keypoint: 3 with visibility flag, 2 without.
         classes: number of classes.
@@ -37,6 +40,7 @@ class Card:
     file: Path
     root: str
     parts: dict[str, tuple[str, ...]]
+    written: dict[str, tuple[str, ...]]
     count: int
     dims: int
     classes: int
@@ -44,6 +48,21 @@ class Card:
     names: list[str]
     skeleton: list[Any] | None
     raw: dict[str, Any]
+
+    @cached_property
+    def links(self) -> list[tuple[str, str]]:
+        """Folders that are reached through a link, the data folder last: where it leads, and how it is written."""
+        written = [place for places in self.written.values() for place in places]
+        folders = [place if os.path.isdir(place) else os.path.dirname(place) for place in written]
+        pairs = [(os.path.realpath(folder), folder) for folder in (*folders, self.root)]
+        return [(real, folder) for real, folder in dict.fromkeys(pairs) if real != folder]
+
+    def as_written(self, path: str) -> str:
+        """A path of the part's images as the user knows it: through the links that lead there."""
+        for real, written in self.links:
+            if path == real or path.startswith(real.rstrip(os.sep) + os.sep):
+                return written + path[len(real.rstrip(os.sep)) :]
+        return path
 
 
 def read_card(data: Any) -> Card:
@@ -56,14 +75,15 @@ def read_card(data: Any) -> Card:
     file = data_file(data)
     raw = read_yaml(file)
     root = data_folder(raw, file)
-    parts = {name: found for name in PARTS if (found := places(raw.get(name), root, f"{name} of {file}"))}
-    if not parts:
+    written = {name: found for name in PARTS if (found := places(raw.get(name), root, f"{name} of {file}"))}
+    if not written:
         raise DPoseError(f"{file} names no images: write train: and val: with folders or lists of images")
     count, dims = keypoint_shape(raw.get("kpt_shape"), file)
     return Card(
         file=file,
         root=root,
-        parts=parts,
+        parts={name: tuple(map(os.path.realpath, found)) for name, found in written.items()},
+        written=written,
         count=count,
         dims=dims,
         classes=class_count(raw, file),

@@ -37,7 +37,7 @@ class Checked:
 
     def images(self) -> dict[str, int]:
         """Images by part."""
-        return {part: len(self.scan.of_part(part)) for part in self.scan.parts}
+        return dict(zip(self.scan.parts, self.scan.images, strict=True))
 
 
 def check(card: Card, findings: Findings, names: str | None = None, seed: int = 0, track: Track = _plain) -> Checked:
@@ -57,8 +57,8 @@ def check(card: Card, findings: Findings, names: str | None = None, seed: int = 
     table = find_index(card, names)
     index = Index(table) if table is not None else None
     found = scan(card, parts, findings, index, seed, lambda images, part: track(images, f"{part}: images and labels"))
-    for part in parts:
-        if not len(found.of_part(part)):
+    for part, images in zip(parts, found.images, strict=True):
+        if not images:
             raise DPoseError(f"no images in the {part} part of {card.file}: check {part}: in it")
     across.duplicates(card, found, findings)
     across.shared_labels(card, found, findings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from dpose_yolo.dataset.card import Card
 from dpose_yolo.dataset.paths import inside
@@ -50,12 +49,16 @@ def walk(folder: str, depth: int = 0) -> Iterator[str]:
 def listed(path: str, root: str) -> Iterator[str]:
     """Images that a text file lists, one a line; `./` starts at the list, other relative paths at the working folder.
 
+    Args:
+        path: the list, as the data YAML writes it.
+        root: data folder, which the lines must not leave; links to folders that the user laid in it are followed.
+
     Raises:
         DPoseError: for a file that is not text, and for a path outside the data folder.
     """
-    beside, target = os.path.dirname(path), os.path.realpath(path)
-    if os.path.dirname(target) != os.path.realpath(beside):
-        beside = os.path.dirname(target)  # the engine follows a link to a list before it looks beside it
+    beside, real = os.path.dirname(path), os.path.dirname(os.path.realpath(path))
+    if real != os.path.realpath(beside):
+        beside = real  # the list itself is a link: the engine follows it before it looks beside it
     try:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
@@ -63,21 +66,22 @@ def listed(path: str, root: str) -> Iterator[str]:
                 if is_image(entry):
                     if "\\" in entry and (hint := windows_path(entry)) and not os.path.exists(entry):
                         raise DPoseError(f"line {number} of {path} names {entry}, which does not exist{hint}")
-                    base = beside if entry.startswith("./") else os.getcwd()
-                    yield inside(root, entry, f"line {number} of {path}", base)
+                    near = entry.startswith("./")
+                    taken = inside(root, entry, f"line {number} of {path}", beside if near else os.getcwd())
+                    yield os.path.normpath(os.path.join(real, entry)) if near and real != beside else taken
     except (OSError, UnicodeDecodeError) as error:
         raise DPoseError(f"{path} is no readable list of images: {' '.join(str(error).split())}") from error
 
 
 def part_images(card: Card, part: str) -> Iterator[str]:
-    """Full paths of the images of a part."""
-    for place in card.parts[part]:
+    """Full paths of the images of a part, those that the engine finds: links that the YAML names are followed."""
+    for place, written in zip(card.parts[part], card.written[part], strict=True):
         if os.path.isdir(place):
             yield from (path for path in walk(place) if is_image(path))
         elif is_image(place):
             yield place
         else:
-            yield from listed(place, card.root)
+            yield from listed(written, card.root)
 
 
 def label_of(image: str) -> str:
@@ -98,7 +102,12 @@ def label_folders(card: Card, part: str) -> list[str]:
     return found
 
 
+def told(path: str, card: Card) -> str:
+    """A path as reports on a data set show it: as the user wrote it, relative to the data folder."""
+    return shown(card.as_written(path), card.root)
+
+
 def shown(path: str, root: str) -> str:
     """A path as reports show it: relative to the data folder where it lies in it."""
     relative = os.path.relpath(path, root)
-    return path if relative.startswith("..") else Path(relative).as_posix()
+    return path if relative.startswith("..") else relative.replace(os.sep, "/")

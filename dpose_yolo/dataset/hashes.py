@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
-CELLS = 2_000_000  # distances at a time: 16 MB
+CELLS = 2**18  # distances at a time: 2 MB, which processors have near
 
 
 def text_hash(text: str) -> int:
@@ -41,30 +41,26 @@ def bit_counts(numbers: np.ndarray) -> np.ndarray:
     return table[numbers[..., None].view(np.uint8)].sum(-1, dtype=np.uint8)
 
 
-def nearest(queries: np.ndarray, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each hash the nearest of a pool: its index and the number of bits that differ.
+def nearest(queries: np.ndarray, pool: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """For each hash the nearest of a pool, the first of equally near ones.
 
     Every pair is looked at, a block of pairs at a time.
 
     Args:
         queries: (N,) uint64.
-        pool: (M,) uint64, M > 0.
+        pool: numbers and hashes (uint64) of images, some at a time.
+
+    Returns:
+        (N,) numbers, and (N,) bits that differ: more than 64 without a pool.
     """
-    where, bits = np.zeros(len(queries), np.intp), np.zeros(len(queries), np.uint8)
-    rows = max(1, CELLS // len(pool))
-    for at in range(0, len(queries), rows):
-        distance = bit_counts(queries[at : at + rows, None] ^ pool[None])
-        best = distance.argmin(1)
-        where[at : at + rows] = best
-        bits[at : at + rows] = distance[np.arange(len(best)), best]
+    where, bits = np.zeros(len(queries), np.int64), np.full(len(queries), 255, np.uint8)
+    for numbers, hashes in pool:
+        rows = max(1, CELLS // len(hashes))
+        for at in range(0, len(queries), rows):
+            distance = bit_counts(queries[at : at + rows, None] ^ hashes[None])
+            best = distance.argmin(1)
+            found = distance[np.arange(len(best)), best]
+            nearer = found < bits[at : at + rows]
+            where[at : at + rows][nearer] = numbers[best[nearer]]
+            bits[at : at + rows][nearer] = found[nearer]
     return where, bits
-
-
-def groups_of_equals(numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices (in rising order) of each number that occurs more than once."""
-    order = np.argsort(numbers, kind="stable")
-    starts = np.flatnonzero(np.diff(numbers[order], prepend=~numbers[order[:1]]))
-    ends = np.append(starts[1:], len(order))
-    # np.split would make an array object of every number: more memory than all that is kept of the images
-    for start, end in zip(*((at[ends - starts > 1]) for at in (starts, ends)), strict=True):
-        yield order[start:end]

@@ -1,22 +1,30 @@
-"""The table of subjects and posture names beside a data set, read in one stream into a few bytes a row."""
+"""The table of subjects and posture names beside a data set, read in one stream."""
 
 from __future__ import annotations
 
 import csv
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from dpose_yolo.dataset.card import Card
 from dpose_yolo.dataset.hashes import text_hash
+from dpose_yolo.dataset.spool import Spool, signed
 from dpose_yolo.errors import DPoseError
 
 SUBJECT_COLUMNS = ("subject", "person", "driver")
 NAME_COLUMNS = ("posture", "action", "name")
 CHECKED_NAMES = (*NAME_COLUMNS, "activity")  # an activity is no posture to measure by, but parts should share it
 UNKNOWN, AMBIGUOUS = -1, -2
+
+_TABLES = """
+CREATE TABLE rows (key INTEGER, subject INTEGER, name INTEGER);
+CREATE TABLE ends (key INTEGER PRIMARY KEY, subject INTEGER, name INTEGER);
+"""
+# One value for the end of a path; AMBIGUOUS where its rows differ.
+_SETTLE = f"""
+INSERT INTO ends SELECT key, CASE WHEN min(subject) = max(subject) THEN min(subject) ELSE {AMBIGUOUS} END,
+CASE WHEN min(name) = max(name) THEN min(name) ELSE {AMBIGUOUS} END FROM rows GROUP BY key
+"""
 
 
 def find_index(card: Card, wanted: str | None = None) -> Path | None:
@@ -49,7 +57,7 @@ def rows_of(path: Path) -> Iterator[dict[str, str]]:
 
 
 class Index:
-    """Subject and name of images, looked up by the end of their path; 16 bytes a row and a list of the words.
+    """Subject and name of images, looked up by the end of their path; rows lie on disk, memory holds the words.
 
     A row's `file` is a name or the end of a path; the longest end of an image's path that the table has wins. With a
     column `split`, files of one name in several parts are told apart.
@@ -63,20 +71,15 @@ class Index:
         self.path = path
         self.subjects: list[str] = []
         self.names: list[str] = []
-        keys, subject, name = array("Q"), array("i"), array("i")
+        self._spool = Spool(_TABLES)
         known: tuple[dict[str, int], dict[str, int]] = ({}, {})
         for row in rows_of(path):
             words = [next((row[c] for c in columns if c in row), "") for columns in (SUBJECT_COLUMNS, CHECKED_NAMES)]
             first, second = (self._number(w, k, t) for w, k, t in zip(words, known, self._tables(), strict=True))
             for key in _keys(row):
-                keys.append(key)
-                subject.append(first)
-                name.append(second)
-        order = np.argsort(np.frombuffer(keys, np.uint64), kind="stable") if keys else np.zeros(0, np.intp)
-        self._keys = np.array(keys, np.uint64)[order]
-        self._subject = self._settle(np.array(subject, np.int32)[order])
-        self._name = self._settle(np.array(name, np.int32)[order])
-        self._keys = np.unique(self._keys)
+                self._spool.put("INSERT INTO rows VALUES (?, ?, ?)", (signed(key), first, second))
+        self._spool.run(_SETTLE)
+        self._spool.run("DROP TABLE rows")
 
     def _tables(self) -> tuple[list[str], list[str]]:
         return self.subjects, self.names
@@ -90,24 +93,15 @@ class Index:
             table.append(word)
         return known[word]
 
-    def _settle(self, values: np.ndarray) -> np.ndarray:
-        """One value a key; AMBIGUOUS where its rows differ."""
-        if not len(values):
-            return values
-        first = np.flatnonzero(np.concatenate([[True], np.diff(self._keys) != 0]))
-        low, high = np.minimum.reduceat(values, first), np.maximum.reduceat(values, first)
-        return np.where(low == high, low, AMBIGUOUS)
-
     def find(self, image: str, part: str) -> tuple[int, int]:
         """Numbers of an image's subject and name; UNKNOWN, or AMBIGUOUS where rows contradict each other."""
         parts = [p for p in image.replace("\\", "/").split("/") if p]
         for at in range(len(parts)):
             end = "/".join(parts[at:])
             for text in (f"{part}\0{end}", end):
-                key = np.uint64(text_hash(text))
-                place = int(np.searchsorted(self._keys, key))
-                if place < len(self._keys) and self._keys[place] == key:
-                    return int(self._subject[place]), int(self._name[place])
+                found = self._spool.first("SELECT subject, name FROM ends WHERE key = ?", signed(text_hash(text)))
+                if found:
+                    return found[0], found[1]
         return UNKNOWN, UNKNOWN
 
 

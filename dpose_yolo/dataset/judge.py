@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dpose_yolo.dataset.card import Card
-from dpose_yolo.dataset.files import label_of, part_images, shown
+from dpose_yolo.dataset.files import label_of, told
 from dpose_yolo.dataset.findings import Finding, Findings
-from dpose_yolo.dataset.hashes import text_hash
 from dpose_yolo.dataset.labels import poses, read_label
 from dpose_yolo.dataset.scan import Scan, box_problem
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.dataset.spool import as_text
 from dpose_yolo.posture.features import posture_features
 from dpose_yolo.posture.usual import FENCE, Usual, fit_usual
 
@@ -75,27 +75,25 @@ def judge_postures(
     card: Card,
     found: Scan,
     findings: Findings,
-    track: Callable[[Iterable[str], str], Iterable[str]] = lambda images, part: images,
+    track: Callable[[Iterable[Any], str], Iterable[Any]] = lambda images, part: images,
 ) -> None:
     """Second pass over the labels: what is unusual about single poses."""
-    at = 0
-    for part in found.parts:
+    images = "SELECT i, path, width, height FROM images WHERE part = ? ORDER BY i"
+    for number, part in enumerate(found.parts):
         batch: list[tuple[int, str, int, np.ndarray]] = []
-        for image in track(part_images(card, part), part):
-            if at >= len(found) or text_hash(image) != found.path[at]:
-                raise DPoseError(f"the {part} part changed while it was checked (at {image}): check it again")
-            if found.width[at]:
-                batch += [(at, image, person, f) for person, f in _features(card, image, found, at)]
-            at += 1
+        for at, path, width, height in track(found.spool.rows(images, number), part):
+            if width:
+                image = as_text(path)
+                batch += [(at, image, person, f) for person, f in _features(card, image, width, height)]
             if len(batch) >= BATCH:
                 _tell(judge, card, part, batch, found, findings)
                 batch = []
         _tell(judge, card, part, batch, found, findings)
 
 
-def _features(card: Card, image: str, found: Scan, at: int) -> list[tuple[int, np.ndarray]]:
+def _features(card: Card, image: str, width: int, height: int) -> list[tuple[int, np.ndarray]]:
     rows = read_label(label_of(image), card.count, card.dims, card.classes).rows
-    keypoints, boxes = poses(rows, card.dims, found.width[at], found.height[at])
+    keypoints, boxes = poses(rows, card.dims, width, height)
     known = [
         i
         for i, (p, b) in enumerate(zip(keypoints, boxes, strict=True))
@@ -120,10 +118,10 @@ def _tell(
     for i, (at, image, person, _) in enumerate(batch):
         if gain[i] > GAIN and swapped_far[i] < PLAUSIBLE:
             kind, text = "swapped_sides", f"with left and right swapped the pose is e^{gain[i]:.0f} times likelier"
-            found.left_out[at] = 1
+            found.leave_out(at)
         elif far[i] > FENCE:
             kind = "outlier" if part == "train" else "unseen_posture"
             text = f"{far[i]:.1f} spreads less likely than the usual pose of the training part"
         else:
             continue
-        findings.add(Finding(kind, part, shown(image, card.root), text, person, image))
+        findings.add(Finding(kind, part, told(image, card), text, person, image))

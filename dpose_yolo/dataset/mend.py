@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 
 from dpose_yolo.dataset.card import Card
-from dpose_yolo.dataset.files import part_images
-from dpose_yolo.dataset.hashes import text_hash
+from dpose_yolo.dataset.files import label_of
 from dpose_yolo.dataset.scan import Scan
+from dpose_yolo.dataset.spool import as_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
 
@@ -26,25 +26,16 @@ def write_lists(card: Card, found: Scan) -> tuple[Path, dict[str, tuple[int, int
         The YAML, and for each part how many images were taken and left out.
 
     Raises:
-        DPoseError: when a part would be empty, when the folder changed meanwhile, or when it cannot be written to.
+        DPoseError: when a part would be empty, when lists cannot name its images, or when it cannot be written to.
     """
     stem = _free_name(Path(card.root), card.file.stem)
-    left_out = _by_hash(found)
     written: dict[str, tuple[int, int]] = {}
     raw = {k: v for k, v in card.raw.items() if k != "path"}
     made: dict[tuple[str, ...], str] = {}
     for part, places in card.parts.items():
         if places not in made:
             made[places] = f"{stem}_{part}.txt"
-            number = found.parts.index(part)
-            paths = sorted(set(part_images(card, part)))
-            keep = [path for path in paths if not left_out.get((number, text_hash(path)), True)]
-            if not keep:
-                raise DPoseError(f"no image of the {part} part can be used: nothing is written, see check.csv")
-            with replacing(Path(card.root) / made[places]) as temporary:
-                lines = (f"./{os.path.relpath(path, card.root)}\n" for path in keep)
-                temporary.write_text("".join(lines), encoding="utf-8")
-            written[part] = (len(keep), len(paths) - len(keep))
+            written[part] = _write_list(Path(card.root) / made[places], card, found, part)
         raw[part] = made[places]
     file = Path(card.root) / f"{stem}.yaml"
     with replacing(file) as temporary:
@@ -53,13 +44,46 @@ def write_lists(card: Card, found: Scan) -> tuple[Path, dict[str, tuple[int, int
     return file, written
 
 
-def _by_hash(found: Scan) -> dict[tuple[int, int], bool]:
-    """Whether an image is left out, by part and hash of its path; a second listing of one file is left out, too."""
-    table: dict[tuple[int, int], bool] = {}
-    for number, path, out in zip(found.part, found.path, found.left_out, strict=True):
-        key = (number, path)
-        table[key] = table.get(key, True) and bool(out)
-    return table
+def _write_list(file: Path, card: Card, found: Scan, part: str) -> tuple[int, int]:
+    """Write the good images of a part, each once and in the order of their names; how many, and how many are left."""
+    query = """
+        SELECT path, max(i IN (SELECT i FROM left_out)) FROM images WHERE part = ? GROUP BY path ORDER BY path
+    """
+    kept = left = 0
+    with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        for path, out in found.spool.rows(query, found.parts.index(part)):
+            if out:
+                left += 1
+                continue
+            kept += 1
+            line = f"./{_below_root(as_text(path), card)}"
+            try:
+                lines.write(f"{line}\n")
+            except UnicodeEncodeError as error:
+                raise DPoseError(f"{line!r} cannot stand in a list, its name is no UTF-8: rename the file") from error
+        if not kept:
+            raise DPoseError(f"no image of the {part} part can be used: nothing is written, see check.csv")
+    return kept, left
+
+
+def _below_root(image: str, card: Card) -> str:
+    """Path of an image from the data folder, as a list there names it.
+
+    Raises:
+        DPoseError: when the image is reached through a link that leads out of the data folder, and the engine, which
+            does not follow links of a list's lines, would look for its label elsewhere.
+    """
+    top = os.path.realpath(card.root)
+    if image.startswith(top.rstrip(os.sep) + os.sep):
+        return os.path.relpath(image, top)
+    below = os.path.relpath(card.as_written(image), card.root)
+    label, listed = label_of(image), label_of(os.path.join(top, below))
+    if os.path.realpath(listed) != os.path.realpath(label):
+        raise DPoseError(
+            f"{below} is reached through a link, its label is {label}; by a list in {card.root} the engine would look "
+            f"for it at {listed}: lay a link to the folder of labels, too, or set path: in {card.file}"
+        )
+    return below
 
 
 def _free_name(folder: Path, stem: str) -> str:

@@ -1,21 +1,21 @@
-"""First pass over a data set: every image and label is read once, a few dozen bytes of each are kept."""
+"""First pass over a data set: every image and label is read once, a row of each is kept on disk."""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from dpose_yolo.dataset.card import Card
-from dpose_yolo.dataset.files import label_of, part_images, shown
+from dpose_yolo.dataset.files import label_of, part_images, told
 from dpose_yolo.dataset.findings import Finding, Findings
 from dpose_yolo.dataset.hashes import text_hash
-from dpose_yolo.dataset.images import look
+from dpose_yolo.dataset.images import Look, look
 from dpose_yolo.dataset.index import UNKNOWN, Index
 from dpose_yolo.dataset.kinds import KINDS
 from dpose_yolo.dataset.labels import poses, read_label
+from dpose_yolo.dataset.spool import Spool, as_bytes, signed
 
 SAMPLE = 9000  # poses of the training part that the mixture is fitted to
 MARGIN = 0.1  # of the box: keypoints this far outside it count as missed
@@ -23,6 +23,15 @@ MISSED_VISIBLE, MISSED_HIDDEN = (
     0.2,
     0.6,
 )  # largest share of missed keypoints, of the visible ones or of hidden ones only
+
+_TABLES = """
+CREATE TABLE images (
+    i INTEGER PRIMARY KEY, part INTEGER, path BLOB, stem INTEGER, content INTEGER, look INTEGER, width INTEGER,
+    height INTEGER, subject INTEGER
+);
+CREATE TABLE left_out (i INTEGER PRIMARY KEY);
+CREATE TABLE near (i INTEGER, other INTEGER);
+"""
 
 
 class Sample:
@@ -51,50 +60,63 @@ class Sample:
 
 @dataclass
 class Scan:
-    """What is kept of the images, as columns in the order they were met.
+    """What is kept of the images: a row each on disk, sums in memory.
 
     Attributes:
         parts: names of the parts.
-        part: index of each image's part.
-        path: hash of its path.
-        stem: hash of its path without suffix: of what its label is called.
-        content: hash of its bytes, 0 where it could not be read.
-        look: difference hash, 0 for none.
-        width: pixels, 0 for a broken image.
-        height: pixels.
-        subject: number of its subject in the index.
-        left_out: whether `fix=True` leaves it out.
+        count: keypoints of a label, K.
+        seed: of the sample.
+        names: (parts, names of the index) images.
+        images: by part.
         persons: labelled persons by part.
         labelled: (parts, K) labelled keypoints.
-        names: (parts, names of the index) images.
         sample: poses of the training part.
+        spool: the tables `images` (`i` counts from 0 in the order they were met; `content` and `look` are NULL where
+            there is no such hash; `width` is 0 for a broken image), `left_out` and `near`.
     """
 
     parts: list[str]
     count: int
     seed: int
     names: np.ndarray
-    part: bytearray = field(default_factory=bytearray)
-    path: array[int] = field(default_factory=lambda: array("Q"))
-    stem: array[int] = field(default_factory=lambda: array("Q"))
-    content: array[int] = field(default_factory=lambda: array("Q"))
-    look: array[int] = field(default_factory=lambda: array("Q"))
-    width: array[int] = field(default_factory=lambda: array("I"))
-    height: array[int] = field(default_factory=lambda: array("I"))
-    subject: array[int] = field(default_factory=lambda: array("i"))
-    left_out: bytearray = field(default_factory=bytearray)
 
     def __post_init__(self) -> None:
+        self.images = [0] * len(self.parts)
         self.persons = np.zeros(len(self.parts), np.int64)
         self.labelled = np.zeros((len(self.parts), self.count), np.int64)
         self.sample = Sample(SAMPLE, self.count, self.seed)
+        self.spool = Spool(_TABLES)
+        self._met = 0
 
-    def __len__(self) -> int:
-        return len(self.part)
+    def add(self, number: int, image: str, seen: Look, subject: int, left_out: bool) -> None:
+        """Keep an image.
 
-    def of_part(self, part: str) -> np.ndarray:
-        """Indices of a part's images."""
-        return np.flatnonzero(np.frombuffer(self.part, np.uint8) == self.parts.index(part))
+        Args:
+            number: index of its part.
+            image: its path.
+            seen: how it looks.
+            subject: number of its subject in the index.
+            left_out: whether `fix=True` leaves it out.
+        """
+        sound = seen.problem is None
+        stem = signed(text_hash(image.rpartition(".")[0]))
+        content, look = (signed(h) if h else None for h in (seen.content, seen.hash))
+        size = (seen.width, seen.height) if sound else (0, 0)
+        row = (self._met, number, as_bytes(image), stem, content, look, *size, subject)
+        self.spool.put("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if left_out:
+            self.leave_out(self._met)
+        self._met += 1
+        self.images[number] += 1
+
+    def leave_out(self, i: int) -> None:
+        """Have `fix=True` leave an image out."""
+        self.spool.run("INSERT OR IGNORE INTO left_out VALUES (?)", i)
+
+    def seal(self) -> None:
+        """All images are there: prepare to find those that share something."""
+        for column in ("stem", "content", "subject, part"):
+            self.spool.run(f"CREATE INDEX by_{column.partition(',')[0]} ON images ({column})")
 
 
 def scan(
@@ -119,11 +141,12 @@ def scan(
     for number, part in enumerate(parts):
         for image in track(part_images(card, part), part):
             _image(card, found, number, image, findings, index)
+    found.seal()
     return found
 
 
 def _image(card: Card, found: Scan, number: int, image: str, findings: Findings, index: Index | None) -> None:
-    part, file = found.parts[number], shown(image, card.root)
+    part, file = found.parts[number], told(image, card)
     seen = look(image)
     problems: list[tuple[str, str, int | None]] = []
     if seen.problem is not None:
@@ -133,7 +156,7 @@ def _image(card: Card, found: Scan, number: int, image: str, findings: Findings,
     problems += [(p.kind, p.text, None) for p in label.problems]
     if label.state != "found" and not problems:
         missing = label.state == "missing"
-        text = f"no {shown(label_of(image), card.root)}" if missing else "the engine takes it for background"
+        text = f"no {told(label_of(image), card)}" if missing else "the engine takes it for background"
         problems.append(("unlabelled_image" if missing else "empty_label", text, None))
     sound = seen.problem is None
     if len(label.rows) and sound:
@@ -152,15 +175,7 @@ def _image(card: Card, found: Scan, number: int, image: str, findings: Findings,
     subject, name = index.find(image, part) if index else (UNKNOWN, UNKNOWN)
     if name >= 0:
         found.names[number, name] += 1
-    found.part.append(number)
-    found.path.append(text_hash(image))
-    found.stem.append(text_hash(image.rpartition(".")[0]))
-    found.content.append(seen.content)
-    found.look.append(seen.hash)
-    found.width.append(seen.width if sound else 0)
-    found.height.append(seen.height if sound else 0)
-    found.subject.append(subject)
-    found.left_out.append(any(KINDS[kind].left_out for kind, _, _ in problems))
+    found.add(number, image, seen, subject, any(KINDS[kind].left_out for kind, _, _ in problems))
 
 
 def box_problem(pose: np.ndarray, box: np.ndarray) -> str | None:

@@ -1,4 +1,4 @@
-"""Files of a training: one run a folder, checkpoints and caches that are whole at any moment."""
+"""Files of a training: one run a folder, checkpoints that are whole at any moment."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from ultralytics.data import dataset as engine_dataset
-from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from dpose_yolo.engine.readout import strip_readout
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import replacing
 
 # Tells the processes that the engine starts for several GPUs that the one that started them holds the folder.
 HELD_BY_PARENT = "DPOSE_RUN_FOLDER"
@@ -125,22 +121,3 @@ def strip_checkpoint(checkpoint: str | Path, s: str = "", updates: dict[str, Any
             strip_readout(temporary)
             move_into_place(temporary, target.parent)
     return found
-
-
-def _save_label_cache(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
-    """The engine's `save_dataset_cache_file` in one step; a data folder that cannot be written to is no error."""
-    x["version"] = version
-    if not path.parent.is_dir():  # images without any labels: no folder is made for them
-        return
-    try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, x)  # type: ignore[arg-type]
-    except DPoseError as error:
-        LOGGER.warning(f"{prefix}{error}; the labels will be scanned again next time")
-        return
-    LOGGER.info(f"{prefix}New cache created: {path}")
-
-
-def write_caches_at_once() -> None:
-    """Make the engine write its label caches in one step."""
-    engine_dataset.save_dataset_cache_file = _save_label_cache

@@ -11,12 +11,12 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dpose_yolo.engine import checks, label_checks, words
-from dpose_yolo.engine.files import write_caches_at_once
+from dpose_yolo.engine.caches import guard_caches
 from dpose_yolo.engine.offline import keep_offline
 from dpose_yolo.errors import DPoseError
 
 keep_offline()
-write_caches_at_once()
+guard_caches()
 
 
 def load_labels(

@@ -25,10 +25,10 @@ from dpose_yolo import settings as dpose_settings  # noqa: E402
 from dpose_yolo.engine import checks, label_checks, words  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
+from dpose_yolo.engine.caches import guard_caches  # noqa: E402
 from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
-from dpose_yolo.engine.files import write_caches_at_once  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
@@ -38,7 +38,7 @@ from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
 from dpose_yolo.report.drawing import replacing  # noqa: E402
 
 keep_offline()
-write_caches_at_once()
+guard_caches()
 
 # Keys that the engine accepts besides its own defaults.
 ENGINE_EXTRA = ("augmentations", "save_dir")
