@@ -183,7 +183,8 @@ def test_names_are_counted_on_the_training_part(data):
 
 def test_detections_are_those_of_the_engines_prediction(data, checkpoint):
     part = load_part(data, "test")
-    found, own = evaluate_engine_model(str(checkpoint), part=part, imgsz=64, device="cpu", rect=False, verbose=False)
+    run = {"part": part, "imgsz": 64, "device": "cpu", "verbose": False}
+    found, own = evaluate_engine_model(str(checkpoint), **run)  # square unless asked
     assert own["imgsz"] == 64 and 0 <= own["AP"] <= 1
     many = np.bincount(found.image, minlength=9)
     assert many.max() <= 20 and many.min() > 0
@@ -194,6 +195,8 @@ def test_detections_are_those_of_the_engines_prediction(data, checkpoint):
         np.testing.assert_allclose(found.score[at], result.boxes.conf.numpy(), atol=2e-3)
         np.testing.assert_allclose(found.boxes[at], result.boxes.xyxy.numpy(), atol=0.5)
         np.testing.assert_allclose(found.keypoints[at], result.keypoints.data.numpy(), atol=0.5)
+    padded, _ = evaluate_engine_model(str(checkpoint), rect=True, **run)  # 96 x 96, as the engine does it
+    assert padded.keypoints.shape != found.keypoints.shape or np.abs(padded.keypoints - found.keypoints).max() > 0.5
 
 
 def test_keypoints_are_picked_from_the_model(data, checkpoint):

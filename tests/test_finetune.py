@@ -202,9 +202,8 @@ def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
 
 
 def changed(card: str, folder: Path, **entries) -> str:
-    """A copy of a data card beside nothing: whole paths and other entries."""
-    content = yaml.safe_load(Path(card).read_text())
-    content.update({k: str(Path(card).parent / content[k]) for k in ("train", "val", "test")}, **entries)
+    """A copy of a data card beside nothing, with other entries."""
+    content = yaml.safe_load(Path(card).read_text()) | {"path": str(Path(card).parent), **entries}
     path = folder / "other.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
     return str(path)
@@ -275,11 +274,11 @@ def test_images_outside_the_data_folder(world, base, tmp_path):
     """Refused for new, replayed and old data alike, taken with `outside=True`, also where the table is made."""
     away = {}
     for name, card in (("new", world.new), ("old", world.old)):
-        content = yaml.safe_load(Path(card).read_text()) | {"path": str(Path(card).parent)}
+        content = yaml.safe_load(Path(card).read_text())
         content |= {part: str(Path(card).parent / content[part]) for part in ("train", "val", "test")}
         away[name] = tmp_path / name / "data.yaml"
         away[name].parent.mkdir()
-        away[name].write_text(yaml.safe_dump({k: v for k, v in content.items() if k != "path"}))
+        away[name].write_text(yaml.safe_dump(content))
     for given in ({"data": away["new"]}, {"replay": away["old"]}, {"old": away["old"]}):
         with pytest.raises(DPoseError, match=r"outside the data folder .* or set outside=True"):
             FineTuneTrainer(**{**base, **{k: str(v) for k, v in given.items()}})

@@ -22,7 +22,7 @@ def main(settings: dict[str, Any]) -> int | None:
     refuse_non_engine(settings, "predict")
     if isinstance(source, str) and "://" not in source and "*" not in source and not Path(source).exists():
         raise DPoseError(f"no image, folder or video {source}: set source= to a path that exists, or a camera number")
-    settings = absolute_project({"name": "predict", "save": True, **settings, "stream": True})
+    settings = absolute_project({"name": "predict", "save": True, "rect": False, **settings, "stream": True})
     model = engine_model(path)
     frames = found = 0
     folder = None

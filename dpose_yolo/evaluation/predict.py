@@ -92,7 +92,10 @@ def evaluate_engine_model(
     folder: str | Path | None = None,
     **engine: Any,
 ) -> tuple[Detections, dict[str, float]]:
-    """Run a model over a data part once, as `YOLO(model).val(...)` does.
+    """Run a model over a data part once, as `YOLO(model).val(rect=False, ...)` does.
+
+    On square input, as models are trained, exported and run. The engine itself validates checkpoints on padded
+    rectangles (`rect=True`), which cost a narrow model accuracy that its exported file has.
 
     Args:
         model: path of a .pt checkpoint or of an exported model, or the engine's `YOLO` object.
@@ -122,7 +125,7 @@ def evaluate_engine_model(
         kept.append(CollectingValidator(None, target, args, _callbacks, chosen=keypoints, most=max_detections))
         return kept[0]
 
-    settings = {"plots": False, **{k: v for k, v in engine.items() if k not in OURS}}
+    settings = {"plots": False, "rect": False, **{k: v for k, v in engine.items() if k not in OURS}}
     with (
         TemporaryDirectory(prefix="dpose-val-") as nowhere,
         engine_errors(f"model={name} cannot be validated on {part.data_file}"),
