@@ -47,6 +47,20 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def shared_copy(shared_data: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Copies one of the larger data sets, since the engine writes caches beside labels, and returns its YAML."""
+
+    def copy(name: str) -> Path:
+        target = tmp_path / "shared" / name
+        shutil.copytree(shared_data / name, target, copy_function=shutil.copyfile)
+        for folder in (target, *(p for p in target.rglob("*") if p.is_dir())):
+            folder.chmod(0o755)
+        return target / "data.yaml"
+
+    return copy
+
+
+@pytest.fixture
 def mini_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Builds a tiny pose dataset below tmp_path and returns its YAML; arguments as `build_dataset`.
 

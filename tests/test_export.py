@@ -176,12 +176,12 @@ def test_what_tensorrt_does_not_take(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["roi=0.4,0,1,1", "frame=640x480"]])
-def test_single_on_real_pictures_of_several_persons(words, shared_data, tmp_path):
+def test_single_on_real_pictures_of_several_persons(words, shared_data, shared_copy, tmp_path):
     """39 pictures, most with more than one person; with a region, of the persons whose centre lies in it."""
     weights = shared_data.parent / "weights" / "yolo11n-pose.pt"
     if not weights.is_file():
         pytest.skip(f"no weights at {weights}")
-    where = [f"project={tmp_path}", "name=out", f"data={shared_data / 'coco_mini_pose' / 'data.yaml'}"]
+    where = [f"project={tmp_path}", "name=out", f"data={shared_copy('coco_mini_pose')}"]
     assert run(["export", f"model={weights}", "imgsz=320", "single=True", *where, *words]) == 0
     report = json.loads((tmp_path / "out" / "yolo11n-pose_single.onnx.parity.json").read_text(encoding="utf-8"))
     assert report["passed"] and report["images"] == 39 and report["keypoints"] >= 30 * 17

@@ -127,12 +127,12 @@ def test_calibration_is_even_over_the_postures(monkeypatch):
 
 
 @pytest.mark.slow
-def test_int8_of_a_trained_model_costs_little(shared_data, tmp_path):
+def test_int8_of_a_trained_model_costs_little(shared_data, shared_copy, tmp_path):
     """A public model of 2.9 M parameters on 39 pictures of several persons."""
     weights = shared_data.parent / "weights" / "yolo11n-pose.pt"
     if not weights.is_file():
         pytest.skip(f"no weights at {weights}")
-    words = [f"model={weights}", f"data={shared_data / 'coco_mini_pose' / 'data.yaml'}", "imgsz=320", "int8=True"]
+    words = [f"model={weights}", f"data={shared_copy('coco_mini_pose')}", "imgsz=320", "int8=True"]
     with suppress(DPoseError):  # the command allows 0.010, more than which so few pictures can differ by chance
         run(["export", *words, f"project={tmp_path}", "name=out"])
     (about,) = (tmp_path / "out").glob("*.parity.json")

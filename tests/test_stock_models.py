@@ -44,10 +44,8 @@ def test_from_weights(name, shared_data, mini_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["coco_mini_pose", "lspet_pose", "statefarm_pose"])
-def test_real_images(part, shared_data, tmp_path):
+def test_real_images(part, shared_copy, tmp_path):
     """One short epoch on real images: several persons, 14 joints, missing keypoints."""
-    trainer = train(
-        "dpose-125.yaml", shared_data / part / "data.yaml", tmp_path, fraction=0.05 if "coco" not in part else 1.0
-    )
+    trainer = train("dpose-125.yaml", shared_copy(part), tmp_path, fraction=0.05 if "coco" not in part else 1.0)
     (row,) = csv.DictReader(trainer.csv.open())
     assert float(row["train/pose_loss"]) > 0 and float(row["train/att_loss"]) > 0

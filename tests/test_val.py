@@ -339,9 +339,9 @@ def stock_weights(request) -> Path:
 
 
 @pytest.mark.slow
-def test_real_predictions_against_pycocotools(shared_data, stock_weights, tmp_path):
+def test_real_predictions_against_pycocotools(shared_copy, stock_weights, tmp_path):
     """A stock model on real people, many of them without labelled keypoints."""
-    data = shared_data / "coco_mini_pose" / "data.yaml"
+    data = shared_copy("coco_mini_pose")
     found = evaluate(stock_weights, data, "val", imgsz=320, bootstrap=20, cam_limit=4, device="cpu", verbose=False)
     save_evaluation(found, tmp_path)
     assert pycocotools_ap(tmp_path) == pytest.approx(found.metrics["AP"], abs=1e-6)
