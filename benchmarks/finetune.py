@@ -118,7 +118,7 @@ def one(job: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(job["threads"])
-    from dpose_yolo.engine.finetune import read_data
+    from dpose_yolo.engine.finetune import judged_split
     from dpose_yolo.evaluation.change import measure_change, posture_groups
     from dpose_yolo.evaluation.data import load_part
 
@@ -128,8 +128,7 @@ def one(job: dict[str, Any]) -> None:
     row: dict[str, Any] = {k: job[k] for k in ("seed", "images", "arm")} | {"minutes": minutes, "draws": draws}
     engine = {k: v for k, v in job["settings"].items() if k in ("imgsz", "batch", "device")}
     for title, card in (("new", job["new"]), ("old", job["old"])):
-        split = "test" if read_data(card, outside=True).get("test") else "val"
-        part = load_part(card, split, skip_bad=True, outside=True)
+        part = load_part(card, judged_split(card, outside=True), skip_bad=True, outside=True)
         groups = posture_groups(part, "train", None, 0)  # of all training images: the same tail for every arm
         found = measure_change(title, (job["model"], checkpoint), part, groups, 1000, 0, **engine)
         metrics, change = found.after.metrics, found.differences["AP"]

@@ -51,16 +51,16 @@ def evaluation_parts(trainer: FineTuneTrainer, split: str | None = None) -> dict
         trainer: of the fine-tuning.
         split: which part; None for test where the data has one, else val.
     """
-    from dpose_yolo.engine.finetune import read_data
+    from dpose_yolo.engine.finetune import judged_split
     from dpose_yolo.evaluation.data import load_part
 
     files = {"new": str(trainer.args.data), "old": trainer.dpose["old"] or trainer.dpose["replay"]}
-    reading = {k: trainer.dpose[k] for k in ("skip_bad", "outside")}
-
-    def own_split(file: str) -> str:
-        return "test" if read_data(file, reading["outside"]).get("test") else "val"
-
-    return {title: load_part(file, split or own_split(file), **reading) for title, file in files.items() if file}
+    skip, outside = trainer.dpose["skip_bad"], trainer.dpose["outside"]
+    return {
+        title: load_part(file, split or judged_split(file, outside), skip_bad=skip, outside=outside)
+        for title, file in files.items()
+        if file
+    }
 
 
 def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap: int, seconds: float) -> list[str]:

@@ -195,6 +195,11 @@ def read_data(path: Any, outside: bool = False) -> dict[str, Any]:
     return data
 
 
+def judged_split(path: Any, outside: bool = False) -> str:
+    """The part that a fine-tuning is judged by: test where the data has one, else val. Arguments as `read_data`."""
+    return "test" if read_data(path, outside).get("test") else "val"
+
+
 def refuse_unlike(new: Mapping[str, Any], new_name: str, old: Mapping[str, Any], old_name: str) -> None:
     """Raise `DPoseError` unless two data sets label the same keypoints and classes, naming both."""
     for what, a, b in (

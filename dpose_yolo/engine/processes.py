@@ -26,8 +26,8 @@ from torch.distributed.rendezvous import rendezvous
 from ultralytics.utils import RANK
 
 from dpose_yolo.engine import faults
-from dpose_yolo.engine.checks import one_line
 from dpose_yolo.engine.files import ENDED, LAUNCHED
+from dpose_yolo.engine.words import one_line
 from dpose_yolo.errors import DPoseError
 
 T = TypeVar("T")
