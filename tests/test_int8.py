@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import struct
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from export_cases import cabin_pictures, save_checkpoint
 from onnx import TensorProto, numpy_helper
@@ -16,6 +18,7 @@ from ultralytics import YOLO
 from dpose_yolo.cli import run
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.export.answers import Viewer
+from dpose_yolo.export.cache import calibration_cache
 from dpose_yolo.export.calibration import calibration_images
 from dpose_yolo.export.int8 import quantise
 from dpose_yolo.export.options import Int8Options
@@ -32,6 +35,12 @@ def exported(tmp_path_factory) -> Path:
     model = YOLO(checkpoint)
     assert len(model.model.model) - 1 == HEAD
     return Path(model.export(format="onnx", imgsz=64, verbose=False))
+
+
+@pytest.fixture(scope="module")
+def cabin_run(exported) -> tuple[Path, Path]:
+    """A checkpoint and the data that it may be calibrated on."""
+    return exported.with_name("tiny.pt"), ROOT / "data" / "cabin_mini.yaml"
 
 
 def blobs(count: int = 8) -> list:
@@ -94,6 +103,62 @@ def test_symmetric_activations_are_signed_around_zero(exported, tmp_path):
     quantise(exported, tmp_path / "around.onnx", blobs(4), HEAD, Int8Options())
     (problem,) = tensorrt_problems(tmp_path / "around.onnx")
     assert "not INT8 around 0" in problem
+
+
+def test_calibration_cache_holds_the_largest_magnitudes(exported, tmp_path):
+    """Every line is max |x| / 127 of that tensor in the float graph over the calibration images; the head has none."""
+    pictures = blobs(4)
+    quantise(exported, tmp_path / "int8.onnx", pictures, HEAD, Int8Options(symmetric=True))
+    header, *lines = calibration_cache(tmp_path / "int8.onnx", "10.3.0").splitlines()
+    assert header == "TRT-100300-EntropyCalibration2"
+    assert calibration_cache(tmp_path / "int8.onnx", "8.5.2").startswith("TRT-8502-EntropyCalibration2\n")
+    scales = {name: struct.unpack(">f", bytes.fromhex(digits))[0] for name, digits in (x.split(": ") for x in lines)}
+    model = onnx.load(str(exported))
+    of_head = {name for node in model.graph.node if node.name.startswith(f"/model.{HEAD}/") for name in node.output}
+    convolutions = {n.output[0] for n in model.graph.node if n.op_type == "Conv"} - of_head
+    assert convolutions <= set(scales) and not of_head & set(scales)
+    del model.graph.output[:]
+    given = model.graph.input[0].name
+    for name in scales.keys() - {given}:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    seen = dict.fromkeys(scales, 0.0)
+    for make in pictures:
+        seen[given] = max(seen[given], float(np.abs(make()).max()))
+        for end, values in zip(session.get_outputs(), session.run(None, {given: make()}), strict=True):
+            seen[end.name] = max(seen[end.name], float(np.abs(values).max()))
+    for name, scale in scales.items():
+        assert scale == pytest.approx(seen[name] / 127, rel=1e-5), name
+
+
+def test_calibration_cache_lies_beside_the_graph(cabin_run, tmp_path):
+    checkpoint, data = cabin_run
+    words = [f"model={checkpoint}", f"data={data}", "imgsz=64", "int8=True", "verify=False", f"project={tmp_path}"]
+    words += ["calibration_images=4", "calibrate=random", "name=out", "exist_ok=True", "single=True"]
+    run(["export", *words, "symmetric=True", "calibration_cache=8.5.2.2"])
+    text = (tmp_path / "out" / "tiny_int8_single.calib").read_text(encoding="ascii")
+    run(["export", *(w for w in words if not w.startswith(("int8", "calib")))])
+    graph = onnx.load(str(tmp_path / "out" / "tiny_single.onnx")).graph
+    known = {name for node in graph.node for name in node.output} | {i.name for i in graph.input}
+    header, *lines = text.splitlines()
+    assert header.startswith("TRT-8502-") and len(lines) > 10
+    assert {line.rpartition(": ")[0] for line in lines} <= known  # the float graph on the board has the same names
+    run(["export", *words, "symmetric=True"])
+    assert not (tmp_path / "out" / "tiny_int8_single.calib").exists()  # it was of another calibration
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["calibration_cache=8.6.1"], "set symmetric=True too"),
+        (["calibration_cache=8.6", "symmetric=True"], "with its three numbers"),
+        (["calibration_cache=8601", "symmetric=True"], "with its three numbers"),
+        (["calibration_cache=11.0.0", "symmetric=True"], "TensorRT 11 reads no calibration cache"),
+    ],
+)
+def test_calibration_cache_of_an_impossible_kind_is_refused(words, message, cabin_run):
+    with pytest.raises(DPoseError, match=message):
+        run(["export", f"model={cabin_run[0]}", f"data={cabin_run[1]}", "int8=True", *words])
 
 
 def test_another_graph_is_refused(exported, tmp_path):

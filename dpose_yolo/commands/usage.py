@@ -95,6 +95,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("int8: calibrate=balanced", "calibration images: balanced (evenly over the postures) or random"),
         ("int8: calibration_images=128", "number of them, from the training part"),
         ("int8: float_head=True symmetric=False", "False quantises the head too; True for TensorRT"),
+        ("int8: calibration_cache=10.3.0", "also write a calibration cache for this version of TensorRT"),
         ("project= name=", "folder of the file; beside the checkpoint unless given"),
     ],
     "compare": [

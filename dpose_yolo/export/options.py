@@ -8,11 +8,12 @@ from typing import Any
 
 from dpose_yolo.commands.usage import flag, whole
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.export.cache import check_version
 from dpose_yolo.export.single import SingleOptions
 from dpose_yolo.runtime.driver import check_roi
 
 SINGLE_ONLY = ("roi", "frame", "preprocess", "grey")
-INT8_ONLY = ("calibrate", "calibration_images", "float_head", "symmetric")
+INT8_ONLY = ("calibrate", "calibration_images", "float_head", "symmetric", "calibration_cache")
 OWN = (
     "single", *SINGLE_ONLY, "int8", *INT8_ONLY, "verify", "split", "images", "outside", "project", "name", "exist_ok",
 )  # fmt: skip
@@ -28,12 +29,14 @@ class Int8Options:
         images: number of them.
         float_head: the pose head and the decoding of its numbers stay in floating point.
         symmetric: signed activations around 0, as TensorRT demands.
+        cache: version of TensorRT to write a calibration cache for, None for none.
     """
 
     calibrate: str = "balanced"
     images: int = 128
     float_head: bool = True
     symmetric: bool = False
+    cache: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,11 @@ def _int8(settings: dict[str, Any]) -> Int8Options:
     calibrate = settings.get("calibrate", "balanced")
     if calibrate not in CALIBRATE:
         raise DPoseError(f"calibrate={calibrate} is not allowed: calibrate takes {' or '.join(CALIBRATE)}")
+    cache, symmetric = check_version(settings.get("calibration_cache")), flag(settings, "symmetric", False)
+    if cache and not symmetric:
+        raise DPoseError("calibration_cache is for TensorRT, whose integers lie around 0: set symmetric=True too")
     return Int8Options(
-        calibrate,
-        whole(settings, "calibration_images", 128),
-        flag(settings, "float_head", True),
-        flag(settings, "symmetric", False),
+        calibrate, whole(settings, "calibration_images", 128), flag(settings, "float_head", True), symmetric, cache
     )
 
 

@@ -19,6 +19,8 @@ def export_lines(target: Path, report: dict[str, Any], verify: bool) -> list[str
         about = report["int8"]
         head = "in floating point" if about["float_head"] else "quantised too"
         lines.append(f"INT8: {about['images']} calibration images, {about['how']}; pose head {head}")
+        if about["cache_file"]:
+            lines.append(f"calibration cache for TensorRT {about['cache']}: {about['cache_file']}")
     problems = report["tensorrt"]
     if problems is not None:
         lines.append("TensorRT: " + ("; ".join(problems) if problems else "operators, types and shapes are taken"))
