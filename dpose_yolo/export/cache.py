@@ -35,8 +35,8 @@ def check_version(value: Any) -> str | None:
         )
     if int(found[1]) > LAST:
         raise DPoseError(
-            f"calibration_cache={value}: TensorRT {found[1]} reads no calibration cache; leave it out, the ranges are in "
-            "the file itself"
+            f"calibration_cache={value}: TensorRT {found[1]} reads no calibration cache; leave it out: the ranges are "
+            "in the file itself"
         )
     return ".".join(found.groups()[:3])
 
