@@ -13,7 +13,7 @@ Arms, each with the same number of images through the network as `replay` has:
 Settings: images=20,50,200,1000,all arms=... seeds=1 threads=2 project=runs/bench-finetune; others are every training's.
 The first images of one shuffled list are taken: larger sets hold the smaller ones. Without model= one is trained
 on the old data (start_epochs=40). Every finished arm is a line of results.csv and is not run again; table.md is written
-after each.
+after each. Several commands may fill one folder at a time, each with other images= or arms=.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def main(words: list[str]) -> None:
             "seed": seed, "images": images, "arm": arm, "model": model, "folder": str(folder), "settings": settings,
             "threads": int(given.get("threads", 2)), **{k: str(Path(str(given[k])).resolve()) for k in ("new", "old")},
         }  # fmt: skip
-        path = folder / "job.json"
+        path = folder / f"{arm}-{images}-s{seed}.json"
         path.write_text(json.dumps(job), encoding="utf-8")
         environment = {**os.environ, "OMP_NUM_THREADS": str(job["threads"])}
         subprocess.run([sys.executable, __file__, f"job={path}"], check=True, env=environment)

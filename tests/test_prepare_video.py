@@ -62,6 +62,22 @@ def test_frames_are_those_of_the_index(footage, tmp_path):
     assert not (tmp_path / "set" / "labels").exists() and problems(tmp_path / "set") == []
 
 
+def test_pictures_in_one_folder_are_one_subject(tmp_path, capsys):
+    """Neighbouring frames never lie in training and validation both; videos beside them stay subjects of their own."""
+    src = tmp_path / "drive7"
+    write_video(src / "berta.mp4", 30, seed=3)
+    for i in range(12):
+        assert cv2.imwrite(str(src / f"frame_{i}.jpg"), picture(20 * i, seed=4))
+    rows = prepare(src, tmp_path / "set", "val=0.3")
+    assert {(r["subject"], r["split"]) for r in rows if "#" not in r["source"]} == {("drive7", "train")}
+    assert {(r["subject"], r["split"]) for r in rows if "#" in r["source"]} == {("berta", "val")}
+    (src / "berta.mp4").unlink()
+    capsys.readouterr()
+    rows = prepare(src, tmp_path / "alone", "val=0.3")
+    assert len(rows) == 12 and {r["split"] for r in rows} == {"train"}
+    assert "give each a folder of its own below src=" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("mode", ["variety", "even", "random"])
 def test_a_budget_is_dealt_out_by_subject(footage, tmp_path, mode):
     rows = prepare(footage, tmp_path / "set", "every=0.1", "frames=24", f"choose={mode}", "val=0")

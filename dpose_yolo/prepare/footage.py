@@ -17,7 +17,7 @@ PICTURES = ("pgm", "ppm")  # besides those that the engine reads; they become PN
 
 
 def plan(src: str, options: Options, track: Track) -> Plan:
-    """Look at the files; the subject of one is its first folder below the source, or its own name.
+    """Look at the files, and say whose they are.
 
     Raises:
         DPoseError: when there is no video and no picture.
@@ -60,15 +60,24 @@ def plan(src: str, options: Options, track: Track) -> Plan:
     said = [describe(parts)]
     if len(parts) == 1:
         said.append("one subject only: all of it is the training part, which stands in for the validation part, too")
+        if shots and not clips:
+            said.append("where there are several drivers, give each a folder of its own below src=")
     comment = ["Frames of videos and pictures, without labels."]
     return Plan(jobs, COCO_17, comment, said, left_out)
 
 
 def _subject(file: Path, root: Path) -> str:
+    """The first folder below the source; without one a video is a subject of its own, and all pictures are one.
+
+    Pictures in one folder are frames of one recording as like as not: split one by one, a picture to validate on would
+    have its neighbour in training.
+    """
     if file == root:
         return file.stem
     first, *rest = file.relative_to(root).parts
-    return first if rest else file.stem
+    if rest:
+        return first
+    return file.stem if file.suffix[1:].lower() in VIDEO_SUFFIXES else root.resolve().name
 
 
 def _stem(file: Path, root: Path) -> str:
