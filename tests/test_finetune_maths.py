@@ -206,7 +206,7 @@ def test_features_are_relative():
 # Length
 
 
-def test_length_grows_with_the_root_and_epochs_have_twenty_batches():
+def test_length_grows_with_the_fourth_root_and_epochs_have_twenty_batches():
     def steps(images, **given):
         found = recipe(images, given)
         old = old_in_batch(16, given.get("replay_share", 0.5)) if "replay" in given else 0
@@ -214,7 +214,8 @@ def test_length_grows_with_the_root_and_epochs_have_twenty_batches():
 
     for images in (20, 50, 200, 1000):
         for given in ({}, {"replay": "old.yaml"}, {"replay": "old.yaml", "replay_share": 0.25}):
-            assert 200 * images**0.5 <= steps(images, **given) < 200 * images**0.5 + max(20, math.ceil(images / 8)) + 1
+            aim = 1100 * images**0.25
+            assert aim <= steps(images, **given) < aim + max(20, math.ceil(images / 8)) + 1
     assert recipe(50, {})["clusters"] == 5 and recipe(5, {})["clusters"] == 1 and recipe(1000, {})["clusters"] == 16
 
 
