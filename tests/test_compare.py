@@ -252,6 +252,8 @@ def test_real_peers_on_rendered_drivers(root, shared_data, tmp_path):
     pytest.importorskip("ai_edge_litert")
     weights = shared_data.parent / "weights"
     files = [str(weights / f) for f in ("yolo11n-pose.pt", "movenet_lightning.onnx", "blazepose_full.tflite")]
+    if not all(Path(f).is_file() for f in files):
+        pytest.skip(f"no weights in {weights}")
     data = f"data={root / 'data' / 'cabin_mini.yaml'}"
     assert run(["compare", *files, data, "split=test", "rounds=1", f"project={tmp_path}", "imgsz=320"]) == 0
     result = json.loads((tmp_path / "compare" / "comparison.json").read_text())
