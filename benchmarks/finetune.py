@@ -65,12 +65,12 @@ def subset(card: str, count: int | str, seed: int, folder: Path) -> tuple[Path, 
 
 def drawn(count: int, settings: dict[str, Any]) -> int:
     """Images through the network in a fine-tuning with replay: what every arm gets."""
-    from dpose_yolo.finetune.rules import BATCH, epoch_batches, recipe
+    from dpose_yolo.finetune.rules import BATCH, SHARE, epoch_batches, recipe
     from dpose_yolo.posture.replay import old_in_batch
 
     batch = int(settings.get("batch", BATCH))
     rules = {**recipe(count, {**settings, "replay": "old"}), **settings}
-    new = batch - old_in_batch(batch, float(settings.get("replay_share", 0.5)))
+    new = batch - old_in_batch(batch, float(settings.get("replay_share", SHARE)))
     return int(rules["epochs"]) * epoch_batches(count, new) * batch
 
 

@@ -87,7 +87,7 @@ def test_replay_is_exact_in_every_batch_and_even_over_postures(world, base):
 def test_input_and_length_follow_from_model_and_images(world, base):
     trainer = FineTuneTrainer(**{k: v for k, v in base.items() if k not in ("epochs", "batch")})
     assert (trainer.args.imgsz, trainer.args.mosaic, trainer.args.nbs) == (64, 0, 13)
-    assert trainer.epochs == 37  # 200 sqrt(13) steps, 20 an epoch
+    assert trainer.epochs == 105  # 1100 13^0.25 steps, 20 an epoch
     assert (trainer.dpose["clusters"], trainer.dpose["att"], trainer.dpose["start"]) == (1, 0.0, world.start)
     mine = FineTuneTrainer(**{**base, "imgsz": 96, "lr0": 0.5, "clusters": 2, "name": "mine"})
     assert (mine.args.imgsz, mine.args.lr0, mine.epochs, mine.dpose["clusters"]) == (96, 0.5, 1, 2)
@@ -101,7 +101,7 @@ def test_frozen_layers_and_norms_stay(world, base):
     for name, value in after.items():
         same = torch.equal(value, before[name])
         if name.startswith(("model.0.", "model.1.", "model.2.")) or "running_" in name:
-            assert same, name  # norms=auto without replay: the starting model's statistics
+            assert same, name  # norms=frozen: the starting model's statistics
         elif name.endswith("conv.weight"):
             assert not same, name
     free = FineTuneTrainer(**base, norms="trained", keep=0, name="free")

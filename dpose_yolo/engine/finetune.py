@@ -32,8 +32,8 @@ class FineTuneTrainer(DPoseTrainer):
 
     Length, speed and clusters follow from the number of new images (`finetune.rules.recipe`), input size and
     augmentation from the starting model; what the user sets goes before both. Old images (`replay`) fill a set share of
-    every batch; without them, a distillation from the starting model (`keep`) and its batch norm statistics (`norms`)
-    hold what it knows.
+    every batch; without them, a distillation from the starting model (`keep`) holds what it knows. Batch norms keep the
+    starting model's statistics (`norms`).
 
     Examples:
         >>> FineTuneTrainer(model="best.pt", data="new.yaml", replay="old.yaml").train()
@@ -138,8 +138,7 @@ class FineTuneTrainer(DPoseTrainer):
 
     def norms_frozen(self) -> bool:
         """Whether batch norms keep the starting model's running statistics."""
-        norms = self.dpose["norms"]
-        return not self._replayed() if norms == "auto" else norms == "frozen"
+        return bool(self.dpose["norms"] == "frozen")
 
     def _model_train(self) -> None:
         """The engine's; frozen batch norms keep to their running statistics."""
