@@ -13,7 +13,7 @@ Arms, each with the same number of images through the network as `replay` has:
 Settings: images=20,50,200,1000,all arms=... seeds=1 threads=2 project=runs/bench-finetune; others are every training's.
 The first images of one shuffled list are taken: larger sets hold the smaller ones. Without model= one is trained
 on the old data (start_epochs=40). Every finished arm is a line of results.csv and is not run again; table.md is written
-after each. Several commands may fill one folder at a time, each with other images= or arms=.
+after each. Several commands may fill one folder at a time, each with model= and its own images= or arms=.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def subset(card: str, count: int | str, seed: int, folder: Path) -> tuple[Path, 
 
 def drawn(count: int, settings: dict[str, Any]) -> int:
     """Images through the network in a fine-tuning with replay: what every arm gets."""
-    from dpose_yolo.finetune.rules import BATCH, SHARE, epoch_batches, recipe
+    from dpose_yolo.finetune.rules import BATCH, epoch_batches, recipe, replay_share
     from dpose_yolo.posture.replay import old_in_batch
 
     batch = int(settings.get("batch", BATCH))
     rules = {**recipe(count, {**settings, "replay": "old"}), **settings}
-    new = batch - old_in_batch(batch, float(settings.get("replay_share", SHARE)))
+    new = batch - old_in_batch(batch, replay_share(settings))
     return int(rules["epochs"]) * epoch_batches(count, new) * batch
 
 

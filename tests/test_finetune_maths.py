@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dpose_yolo import DPoseError
-from dpose_yolo.finetune.rules import SHARE, recipe
+from dpose_yolo.finetune.rules import recipe, replay_share
 from dpose_yolo.finetune.verdict import verdict
 from dpose_yolo.losses.keep import feature_loss, keep_loss
 from dpose_yolo.metrics.bootstrap import Difference
@@ -19,7 +19,6 @@ from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.replay import ReplaySampler, old_in_batch
 from dpose_yolo.posture.sampler import PostureSampler
 from dpose_yolo.posture.weights import expected_counts
-from dpose_yolo.settings import specification
 
 NAMES = ("a", "b", "c", "d")
 
@@ -210,14 +209,14 @@ def test_features_are_relative():
 def test_length_grows_with_the_fourth_root_and_epochs_have_twenty_batches():
     def steps(images, **given):
         found = recipe(images, given)
-        old = old_in_batch(16, given.get("replay_share", SHARE)) if "replay" in given else 0
+        old = old_in_batch(16, replay_share(given)) if "replay" in given else 0
         return found["epochs"] * max(20, math.ceil(images / (min(16, images) - old)))
 
     for images in (20, 50, 200, 1000):
         for given in ({}, {"replay": "old.yaml"}, {"replay": "old.yaml", "replay_share": 0.25}):
             aim = 1100 * images**0.25
             assert aim <= steps(images, **given) < aim + max(20, math.ceil(images / 8)) + 1
-    assert specification("finetune")["replay_share"].default == SHARE
+    assert replay_share({}) == 0.375 and old_in_batch(16, 0.375) == 6 and replay_share({"replay_share": 0.25}) == 0.25
     assert recipe(50, {})["clusters"] == 5 and recipe(5, {})["clusters"] == 1 and recipe(1000, {})["clusters"] == 16
 
 

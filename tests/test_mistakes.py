@@ -236,11 +236,15 @@ def contents(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in files}
 
 
+@pytest.fixture(autouse=True)
+def without_ncnn(monkeypatch):
+    """Its toolkit is missing, also where it is installed."""
+    monkeypatch.setitem(PACKAGES, "ncnn", ("ncnn>=999",))
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_ends_in_one_clear_line(name, clean, tmp_path, monkeypatch, capfd):
     spoil, words, said = MISTAKES[name]
-    if name == "no toolkit":  # also where it is installed
-        monkeypatch.setitem(PACKAGES, "ncnn", ("ncnn>=999",))
     folder = tmp_path / "set"
     shutil.copytree(clean, folder)
     spoil(folder)

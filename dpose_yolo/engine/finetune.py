@@ -136,14 +136,10 @@ class FineTuneTrainer(DPoseTrainer):
         keep = self.dpose["keep"]
         return float((0.0 if self._replayed() else 1.0) if keep == "auto" else keep)
 
-    def norms_frozen(self) -> bool:
-        """Whether batch norms keep the starting model's running statistics."""
-        return bool(self.dpose["norms"] == "frozen")
-
     def _model_train(self) -> None:
-        """The engine's; frozen batch norms keep to their running statistics."""
+        """The engine's; frozen batch norms keep to the starting model's running statistics."""
         super()._model_train()
-        if self.norms_frozen():
+        if self.dpose["norms"] == "frozen":
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()

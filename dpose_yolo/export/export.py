@@ -13,7 +13,7 @@ from dpose_yolo.evaluation.data import EvaluationPart, load_part
 from dpose_yolo.export.answers import LEAST, Checkpoint, Exported, Layout, Single, Viewer
 from dpose_yolo.export.cache import calibration_cache
 from dpose_yolo.export.calibration import calibration_images
-from dpose_yolo.export.files import engine_export, publish, staging
+from dpose_yolo.export.files import engine_export, publish, publish_cache, staging
 from dpose_yolo.export.formats import PRECISIONS, Precision, precision_of
 from dpose_yolo.export.int8 import quantise
 from dpose_yolo.export.options import ExportOptions
@@ -21,7 +21,6 @@ from dpose_yolo.export.parity import compare
 from dpose_yolo.export.single import write_single
 from dpose_yolo.export.tensorrt import tensorrt_problems
 from dpose_yolo.images import read_image
-from dpose_yolo.report.drawing import replacing
 
 
 def export(
@@ -74,19 +73,8 @@ def export(
         cache = calibration_cache(written, options.int8.cache) if options.int8 and options.int8.cache else None
         target = publish(written, folder, path.stem, report)
         if options.int8:
-            told["int8"]["cache_file"] = _publish_cache(target, cache)
+            told["int8"]["cache_file"] = publish_cache(target, cache)
     return target, {**told, "file": str(target)}
-
-
-def _publish_cache(target: Path, cache: str | None) -> str | None:
-    """Write the cache beside its graph; where none was asked for, that of an earlier graph goes."""
-    beside = target.with_suffix(".calib")
-    if cache is None:
-        beside.unlink(missing_ok=True)
-        return None
-    with replacing(beside) as temporary:
-        temporary.write_text(cache, encoding="ascii")
-    return str(beside)
 
 
 def _part(yolo: Any, data: Any, split: str, outside: bool) -> EvaluationPart:

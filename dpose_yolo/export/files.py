@@ -117,3 +117,25 @@ def publish(written: Path, folder: Path, stem: str, report: dict[str, Any] | Non
         with replacing(about) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def publish_cache(graph: Path, cache: str | None) -> str | None:
+    """Write a calibration cache beside the graph it was measured with.
+
+    Args:
+        graph: the exported file in its place.
+        cache: text of the cache; with None that of an earlier graph goes.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        DPoseError: when it cannot be written.
+    """
+    beside = graph.with_suffix(".calib")
+    beside.unlink(missing_ok=True)
+    if cache is None:
+        return None
+    with replacing(beside) as temporary:
+        temporary.write_text(cache, encoding="ascii")
+    return str(beside)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpose_yolo.posture.replay import old_in_batch
+from dpose_yolo.settings import specification
 
 BATCH = 16
 LEAST_BATCHES = 20  # of an epoch, so that few images do not make hundreds of tiny epochs
 STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
 POSES_A_CLUSTER = 10
-SHARE = 0.375  # of old images in a batch, as in cfg/commands/finetune.yaml
 
 # What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
 # settings (length, speed, data, folders) belong to its own training.
@@ -43,8 +43,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     batch = settings.get("batch", BATCH)
     whole = isinstance(batch, int) and not isinstance(batch, bool) and batch > 0
     size = min(batch, images) if whole and not settings.get("replay") else batch if whole else BATCH
-    share = float(settings.get("replay_share", SHARE))
-    new = size - old_in_batch(size, share) if settings.get("replay") and size > 1 else size
+    new = size - old_in_batch(size, replay_share(settings)) if settings.get("replay") and size > 1 else size
     batches = epoch_batches(images, new)
     epochs = math.ceil(STEPS * images**0.25 / batches)
     rules: dict[str, Any] = {
@@ -64,6 +63,11 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "att": 0.0,
     }
     return {name: value for name, value in rules.items() if name not in settings}
+
+
+def replay_share(settings: Mapping[str, Any]) -> float:
+    """Share of old images in a batch: what the user gave, or the default."""
+    return float(settings.get("replay_share", specification("finetune")["replay_share"].default))
 
 
 def epoch_batches(images: int, new: int) -> int:
