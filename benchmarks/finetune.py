@@ -5,7 +5,7 @@
 Arms, each with the same number of images through the network as `replay` has:
 
     engine   the engine's own training from the model, its default settings, new images only
-    recipe   `dpose finetune` without anything against forgetting (keep=0 norms=trained)
+    recipe   `dpose finetune` without anything against forgetting (keep=0 norms=trained start_share=0)
     keep     `dpose finetune` without old data
     replay   `dpose finetune` with the old data
     scratch  `dpose train` on the new images from nothing
@@ -100,7 +100,9 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     elif arm == "keep":
         trainer = FineTuneTrainer(model=job["model"], **{**common, "epochs": tuned})
     elif arm == "recipe":
-        trainer = FineTuneTrainer(model=job["model"], **{**common, "epochs": tuned, "keep": 0.0, "norms": "trained"})
+        trainer = FineTuneTrainer(
+            model=job["model"], **{**common, "epochs": tuned, "keep": 0.0, "norms": "trained", "start_share": 0.0}
+        )
     elif arm == "engine":
         trainer = PoseTrainer(overrides={**engine, "model": job["model"], "epochs": plain})
     else:
@@ -110,7 +112,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
         )
     begun = time.monotonic()
     trainer.train()
-    return trainer.last, (time.monotonic() - begun) / 60, draws
+    return trainer.best if trainer.best.exists() else trainer.last, (time.monotonic() - begun) / 60, draws
 
 
 def one(job: dict[str, Any]) -> None:

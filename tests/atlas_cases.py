@@ -13,7 +13,13 @@ from dpose_yolo.posture.features import posture_features
 from dpose_yolo.posture.mixture import PostureMixture
 
 SHARES = {"two_hands": 30, "phone_left": 12, "reach_right": 6, "stretch_up": 4}
-SETTINGS = {"posture_scale": "box", "balance": 1.0, "responsibility": "soft", "repeat_cap": float("inf")}
+SETTINGS = {
+    "posture_scale": "box",
+    "balance": 1.0,
+    "balance_end": 1.0,
+    "responsibility": "soft",
+    "repeat_cap": float("inf"),
+}
 
 
 def stick_table(folder: Path | None = None, repeat: int = 1) -> tuple[PoseTable, list[str | None]]:

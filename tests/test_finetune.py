@@ -18,6 +18,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dpose_yolo import DPoseError, DPoseTrainer
 from dpose_yolo.cli import run
+from dpose_yolo.engine import averaging
+from dpose_yolo.engine.averaging import average_with_start
 from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.finetune import FineTuneTrainer
@@ -287,3 +289,57 @@ def test_images_outside_the_data_folder(world, base, tmp_path):
     assert run(["finetune", *(f"{k}={v}" for k, v in given.items())]) == 0
     table = json.loads((tmp_path / "runs" / "finetune" / "finetune.json").read_text())
     assert {note.split(":")[0] for note in table["notes"]} >= {"new", "old"}
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)[0].state_dict()
+
+
+def test_a_set_share_of_the_starting_model_is_in_the_final_weights(world, base):
+    trainer = FineTuneTrainer(**base, start_share=0.25)
+    trainer.train()
+    before, last, best = weights(world.start), weights(trainer.last), weights(trainer.best)
+    for name, value in best.items():
+        if value.is_floating_point():
+            wanted = 0.25 * before[name] + 0.75 * last[name]
+            assert torch.allclose(value, wanted, atol=1e-3, rtol=2e-3), name  # half precision
+    assert any(not torch.equal(best[n], last[n]) for n in best)
+    average_with_start(trainer.best, world.start, 0.25, None)  # as when the end of a training comes again
+    assert all(torch.equal(value, best[name]) for name, value in weights(trainer.best).items())
+    whole = FineTuneTrainer(**base, start_share=0, name="whole")
+    whole.train()
+    assert whole.averaging is None
+    assert all(torch.equal(v, weights(whole.last)[n]) for n, v in weights(whole.best).items())
+
+
+@pytest.mark.parametrize(("half", "share"), [(0.6, 0.5), (0.4, 0.0)])
+def test_the_half_way_model_is_taken_only_where_no_barrier_lies_before_it(world, base, monkeypatch, half, share):
+    seen = []
+
+    def ap(model, part, **engine):
+        seen.append((Path(model).name, len(part.truth.files), engine["imgsz"]))
+        return {1: 0.2, 2: half, 3: 0.9}[len(seen)]  # half-way between 0.2 and 0.9 is 0.55
+
+    monkeypatch.setattr(averaging, "_ap", ap)
+    trainer = FineTuneTrainer(**base)
+    trainer.train()
+    assert seen == [("last.pt", 13, 64), ("best.pt", 13, 64), ("best.pt", 13, 64)]
+    assert (trainer.averaging.share, trainer.averaging.half) == (share, half)
+    same = all(torch.equal(v, weights(trainer.last)[n]) for n, v in weights(trainer.best).items())
+    assert same == (share == 0)
+    assert f"half-way {half:.3f}" in trainer.averaging.sentence()
+    assert not list((trainer.save_dir / "weights").glob(".*"))
+
+
+def test_the_half_way_model_is_measured_and_told(world, base, capsys):
+    run(["finetune", *(f"{k}={v}" for k, v in base.items()), "bootstrap=0"])
+    told = capsys.readouterr().out
+    assert "weights: " in told and "AP on the new training images: start" in told
+    result = json.loads((Path(base["project"]) / "finetune" / "finetune.json").read_text())
+    assert any(note.startswith("weights: ") for note in result["notes"])
+
+
+def test_with_replay_nothing_is_averaged_unless_asked(world, base):
+    trainer = FineTuneTrainer(**base, replay=world.old)
+    assert trainer.start_share() == 0.0
+    assert FineTuneTrainer(**base, replay=world.old, start_share=0.3, name="asked").start_share() == 0.3

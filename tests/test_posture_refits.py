@@ -57,7 +57,8 @@ def test_balanced_poses_repeat_each_as_often_as_it_is_drawn(table):
     expected = np.ones(len(table.files))
     expected[:4] = (4.0, 0.5, 0.5, 0.0)
     expected *= len(expected) / expected.sum()
-    rows = balanced_poses(table, PosturePlan(np.ones((len(expected), 1)), np.zeros(len(expected), int), expected))
+    one = np.ones((len(expected), 1)), np.zeros(len(expected), int)
+    rows = balanced_poses(table, PosturePlan(*one, expected, expected))
     assert len(rows) == len(table.files)
     counts = np.bincount(rows, minlength=len(expected))
     assert np.all(counts >= np.floor(expected)) and np.all(counts <= np.ceil(expected))
@@ -79,6 +80,7 @@ def test_draws_are_averaged_over_mixtures(table, tmp_path):
     plans = [posture_plan(table, posture_mixture(table, settings, seed), settings) for seed in (5, 1005, 2005)]
     plan = averaged_plan(table, mixtures, settings)
     np.testing.assert_allclose(plan.expected, np.mean([p.expected for p in plans], 0), rtol=1e-12)
+    np.testing.assert_allclose(plan.at_end, np.mean([p.at_end for p in plans], 0), rtol=1e-12)
     np.testing.assert_array_equal(plan.cluster, plans[0].cluster)
     assert plan.expected.sum() == pytest.approx(len(table.files)) and plan.expected.max() <= 4
     assert max(np.abs(p.expected - plans[0].expected).max() for p in plans[1:]) > 0.1  # the fits do differ
@@ -93,3 +95,16 @@ def test_one_mixture_is_enough_for_one_or_for_natural_draws(table, settings):
     assert len(mixtures) == 1
     alone = posture_plan(table, mixtures[0], settings).expected
     np.testing.assert_array_equal(averaged_plan(table, mixtures, settings).expected, alone)
+
+
+def test_at_the_end_draws_are_those_of_the_share_of_balance_that_is_left(table):
+    settings = resolve({"clusters": 6, "mixtures": 1, "balance": 0.8, "balance_end": 0.25})
+    mixture = posture_mixture(table, settings)
+    plan = posture_plan(table, mixture, settings)
+    np.testing.assert_array_equal(plan.at_end, posture_plan(table, mixture, {**settings, "balance": 0.2}).expected)
+    np.testing.assert_array_equal(plan.expected, posture_plan(table, mixture, {**settings, "balance_end": 1}).expected)
+    even, natural = resolve({"balance_end": 1.0}), resolve({"balance_end": 0.0})
+    np.testing.assert_array_equal(
+        posture_plan(table, mixture, even).at_end, posture_plan(table, mixture, even).expected
+    )
+    np.testing.assert_allclose(posture_plan(table, mixture, natural).at_end, 1.0)

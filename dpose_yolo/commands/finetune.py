@@ -82,6 +82,8 @@ def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap
         if clusters:
             notes.append(f"{title}, tail: the third of postures that training shows least, {clusters.told}")
     change = getattr(trainer.draws, "change", None)
+    if trainer.averaging is not None:
+        notes.append(trainer.averaging.sentence())
     if change is not None:
         notes.append(change.sentence("the new data"))
     old = changes["old"].differences["AP"] if "old" in changes else None

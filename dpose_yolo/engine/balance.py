@@ -15,6 +15,7 @@ from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table, posture_mixtures
 from dpose_yolo.engine.processes import first_has
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.posture.fading import FadingSampler
 from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.sampler import PostureSampler
 from dpose_yolo.report.drawing import replacing
@@ -29,6 +30,7 @@ class BalancedDraws:
         settings: DPOSE settings.
         seed: of the run.
         mixture: posture mixture to draw by; None fits one to the set.
+        epochs: of the training, along which the balance fades to its `balance_end`; None: it does not.
 
     Raises:
         DPoseError: for labels no mixture can be fitted to, and for `rect` with images of several shapes.
@@ -41,6 +43,7 @@ class BalancedDraws:
         settings: dict[str, Any],
         seed: int,
         mixture: PostureMixture | None = None,
+        epochs: int | None = None,
     ):
         """See the class."""
         if getattr(dataset, "rect", False) and not np.all(dataset.batch_shapes == dataset.batch_shapes[0]):
@@ -59,6 +62,7 @@ class BalancedDraws:
             mixtures = [mixture]
         self.mixture = mixtures[0]
         self.plan = averaged_plan(self.table, mixtures, settings)
+        self.epochs = epochs if settings["balance_end"] < 1 else None
         self.by_path = {f: i for i, f in enumerate(self.table.files)}
         self.drawn = np.zeros(len(self.table.files), dtype=np.int64)
         self.partners = np.zeros_like(self.drawn)
@@ -70,7 +74,11 @@ class BalancedDraws:
         The engine builds its loader without a way to pass a sampler; everything else it sets up (workers, pinned
         memory, seeds, collation) is kept.
         """
-        self.sampler = PostureSampler(self.plan.expected, self.plan.cluster, self.seed, rank, world)
+        plan = self.plan
+        if self.epochs is None:
+            self.sampler = PostureSampler(plan.expected, plan.cluster, self.seed, rank, world)
+        else:
+            self.sampler = FadingSampler(plan.expected, plan.at_end, plan.cluster, self.epochs, self.seed, rank, world)
         batches = loader.batch_sampler.sampler  # the engine's repeater around torch's BatchSampler
         batches.sampler = self.sampler
         object.__setattr__(loader, "sampler", self.sampler)  # torch forbids plain assignment after construction
@@ -107,7 +115,7 @@ class BalancedDraws:
             return
         plan = self.plan
         natural = plan.shares(np.ones(len(drawn)))
-        expected = plan.shares(plan.expected)
+        expected = plan.shares(self.sampler.expected(epoch) if self.sampler else plan.expected)
         effective = plan.shares(drawn + partners)
         main, mixed = plan.counts(drawn), plan.counts(partners)
         path = save_dir / name
@@ -127,10 +135,12 @@ class BalancedDraws:
         """Say what the balance does and keep mixture and atlas with the run."""
         natural = self.plan.shares(np.ones(len(self.drawn)))
         expected = self.plan.shares(self.plan.expected)
+        end = self.plan.shares(self.plan.at_end)
+        later = f", at the end {end.min():.1%}-{end.max():.1%}" if self.epochs else ""
         LOGGER.info(
             f"Postures: {len(natural)} clusters of {len(self.table.keypoints)} poses; "
             f"share a cluster {natural.min():.1%}-{natural.max():.1%}, "
-            f"drawn {expected.min():.1%}-{expected.max():.1%}; "
+            f"drawn {expected.min():.1%}-{expected.max():.1%}{later}; "
             f"most draws of one image {self.plan.expected.max():.1f}"
         )
         if self.mixture.left_out_:

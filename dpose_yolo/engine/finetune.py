@@ -13,6 +13,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from dpose_yolo.engine import checks
+from dpose_yolo.engine.averaging import Averaging, average_with_start
 from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.explain import load_pose_model
@@ -23,6 +24,7 @@ from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
 from dpose_yolo.engine.trainer import DPoseTrainer, merged_settings
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
 
@@ -32,8 +34,8 @@ class FineTuneTrainer(DPoseTrainer):
 
     Length, speed and clusters follow from the number of new images (`finetune.rules.recipe`), input size and
     augmentation from the starting model; what the user sets goes before both. Old images (`replay`) fill a set share of
-    every batch; without them, a distillation from the starting model (`keep`) holds what it knows. Batch norms keep the
-    starting model's statistics (`norms`).
+    every batch; without them, a distillation from the starting model (`keep`) holds what it knows, and the result is
+    averaged with it where that holds (`start_share`). Batch norms keep the starting model's statistics (`norms`).
 
     Examples:
         >>> FineTuneTrainer(model="best.pt", data="new.yaml", replay="old.yaml").train()
@@ -41,6 +43,7 @@ class FineTuneTrainer(DPoseTrainer):
 
     COMMANDS = ("finetune",)
     data: dict[str, Any]  # the engine's data dictionary of the new data
+    averaging: Averaging | None = None  # of the final weights with the starting model's
 
     def __init__(
         self,
@@ -158,6 +161,24 @@ class FineTuneTrainer(DPoseTrainer):
                 outer.base = KeepCriterion(outer.base, teacher, self.keep_weight())
             else:
                 model.criterion = KeepCriterion(outer or model.init_criterion(), teacher, self.keep_weight())
+
+    def start_share(self) -> float | str:
+        """Share of the starting model in the final weights; `auto` where that is to be found out."""
+        share = self.dpose["start_share"]
+        return 0.0 if share == "auto" and self._replayed() else share
+
+    def final_eval(self) -> None:
+        """The engine's, with `best.pt` averaged with the starting model before, where that holds."""
+        share = self.start_share()
+        if RANK in {-1, 0} and share != 0 and self.best.exists():
+            part = None
+            if share == "auto":
+                skip, outside = self.dpose["skip_bad"], self.dpose["outside"]
+                part = load_part(self.args.data, "train", skip_bad=skip, outside=outside)
+            engine = {k: getattr(self.args, k) for k in ("imgsz", "batch", "device", "workers")}
+            self.averaging = average_with_start(self.best, self.dpose["start"], share, part, **engine)
+            LOGGER.info(self.averaging.sentence())
+        super().final_eval()
 
     def _students(self) -> list[EngineModel]:
         """The live model and its average."""

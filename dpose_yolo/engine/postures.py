@@ -122,7 +122,7 @@ def posture_mixture(
         mixture = _unfitted(table, settings, settings["clusters"], seed)
         mixture.fit(features[rows], source=where)
         if again < refits:
-            rows = balanced_poses(table, posture_plan(table, mixture, {**drawing, "balance": 1.0}))
+            rows = balanced_poses(table, posture_plan(table, mixture, {**drawing, "balance": 1.0, "balance_end": 1.0}))
     mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
     if path:
         try:
@@ -178,11 +178,13 @@ class PosturePlan:
         responsibilities: (N, C) of images, averaged over their persons.
         cluster: (N,) likeliest cluster of each image.
         expected: (N,) expected draws in an epoch.
+        at_end: (N,) those in the last epochs, when the balance has faded to its `balance_end`.
     """
 
     responsibilities: np.ndarray
     cluster: np.ndarray
     expected: np.ndarray
+    at_end: np.ndarray
 
     def shares(self, draws: np.ndarray) -> np.ndarray:
         """(C,) share of each cluster in (N,) counts of draws, by responsibility."""
@@ -218,11 +220,13 @@ def image_posture(table: PoseTable, mixture: PostureMixture, settings: dict[str,
 
 
 def posture_plan(table: PoseTable, mixture: PostureMixture, settings: dict[str, Any]) -> PosturePlan:
-    """Expected draws of every image, from the mixture and the settings `balance`, `responsibility`, `repeat_cap`."""
+    """Expected draws of every image, from the mixture and `balance`, `balance_end`, `responsibility`, `repeat_cap`."""
     responsibilities = image_posture(table, mixture, settings)
-    probability = balanced_probabilities(responsibilities, settings["balance"])
-    expected = expected_counts(probability, len(table.files), settings["repeat_cap"])
-    return PosturePlan(responsibilities, responsibilities.argmax(1), expected)
+    first, last = (
+        expected_counts(balanced_probabilities(responsibilities, balance), len(table.files), settings["repeat_cap"])
+        for balance in (settings["balance"], settings["balance"] * settings["balance_end"])
+    )
+    return PosturePlan(responsibilities, responsibilities.argmax(1), first, last)
 
 
 def posture_mixtures(
@@ -247,6 +251,8 @@ def averaged_plan(table: PoseTable, mixtures: Sequence[PostureMixture], settings
     images.
     """
     plan = posture_plan(table, mixtures[0], settings)
-    others = [posture_plan(table, mixture, settings).expected for mixture in mixtures[1:]]
-    plan.expected = np.mean([plan.expected, *others], axis=0)
+    plans = [plan, *(posture_plan(table, mixture, settings) for mixture in mixtures[1:])]
+    plan.expected, plan.at_end = (
+        np.mean(draws, axis=0) for draws in ([p.expected for p in plans], [p.at_end for p in plans])
+    )
     return plan

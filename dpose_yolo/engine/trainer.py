@@ -186,7 +186,10 @@ class DPoseTrainer(DurableTrainer):
 
     def make_draws(self, dataset: Any) -> BalancedDraws:
         """What the training images are drawn by."""
-        return BalancedDraws(dataset, self.data, self.dpose, self.args.seed)
+        if self.args.time and self.dpose["balance_end"] < 1:
+            LOGGER.info("Postures: the balance does not fade, since time= leaves open how many epochs there will be")
+        epochs = None if self.args.time else self.epochs
+        return BalancedDraws(dataset, self.data, self.dpose, self.args.seed, epochs=epochs)
 
     def resume_training(self, ckpt: dict | None) -> None:
         """The engine's, and the sampler goes on where the run was broken off."""

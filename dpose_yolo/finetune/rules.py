@@ -61,6 +61,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "plots": False,
         "clusters": max(1, min(16, images // POSES_A_CLUSTER)),
         "att": 0.0,
+        "balance_end": 1.0,
     }
     return {name: value for name, value in rules.items() if name not in settings}
 

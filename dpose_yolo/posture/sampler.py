@@ -77,8 +77,8 @@ class PostureSampler:
         order_rng = np.random.default_rng([self.seed, 0])
         self._order = np.lexsort((order_rng.random(len(expected)), groups))
         self._bits = min(UNIT_BITS, 62 - self.total.bit_length())
-        units = _whole_units(_padded(expected, self.total), self.total, self._bits)
-        self._ends = np.cumsum(units[self._order])  # int64: ends at total << bits exactly
+        self._expected = expected
+        self._ends = self._line(expected)
         self._offset = int(order_rng.integers(1 << self._bits))
         self._next = 0
 
@@ -106,13 +106,26 @@ class PostureSampler:
             raise DPoseError(f"cannot seek epoch {epoch}: epochs start at 0")
         self._next = int(epoch)
 
+    def expected(self, epoch: int) -> np.ndarray:
+        """Expected draws of each image in `epoch`, (N,)."""
+        return self._expected
+
+    def _line(self, expected: np.ndarray) -> np.ndarray:
+        """Steps 1 and 2: where each image's stretch ends, (N,) int64 in units; the last at total << bits exactly."""
+        units = _whole_units(_padded(expected, self.total), self.total, self._bits)
+        return np.cumsum(units[self._order])
+
+    def _ends_in(self, epoch: int) -> np.ndarray:
+        """The line of `epoch`."""
+        return self._ends
+
     def counts(self, epoch: int) -> np.ndarray:
         """How often each image is drawn in `epoch` by all ranks together, (N,) int64."""
         unit = 1 << self._bits
         u = (self._offset + epoch * round(GOLDEN * unit)) % unit  # step 3, in units; Python integers do not overflow
         # step 4: points k + u before a stretch's end = ceil(end - u), and -(-x >> bits) is the ceiling of x /
         # 2^bits
-        before = -((u - self._ends) >> self._bits)
+        before = -((u - self._ends_in(epoch)) >> self._bits)
         counts = np.empty(len(self._order), np.int64)
         counts[self._order] = np.diff(before, prepend=0)
         return counts

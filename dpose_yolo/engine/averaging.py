@@ -1,0 +1,115 @@
+"""The way back from a fine-tuned model to the one it started from: an average of their weights.
+
+Between two models of one training path the straight line of weights is often a path of good models, and half-way the
+average knows what both know (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", WiSE-FT). Where the two
+lie in different valleys, as after a move to pictures of another kind, the half-way model is worse than both; so it is
+measured before it is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.utils import LOGGER
+
+from dpose_yolo.engine.files import move_into_place, staging
+from dpose_yolo.engine.graph import EngineModel
+from dpose_yolo.evaluation.data import EvaluationPart
+from dpose_yolo.evaluation.predict import MAX_DETECTIONS, evaluate_engine_model
+from dpose_yolo.metrics.coco import coco_metrics
+from dpose_yolo.metrics.samples import OKS_AREA
+
+HALF = 0.5  # the starting model's share where nothing else is asked for
+MARK = "dpose_averaged"  # key of a checkpoint whose weights are an average
+
+
+@dataclass
+class Averaging:
+    """What was measured on the new training images, and what came of it.
+
+    Attributes:
+        share: of the starting model in the weights, 0 where the average was not taken.
+        start, half, tuned: AP of the starting model, the average and the fine-tuned model; None where not measured.
+    """
+
+    share: float
+    start: float | None = None
+    half: float | None = None
+    tuned: float | None = None
+
+    def sentence(self) -> str:
+        """What was done, in a sentence."""
+        measured = ""
+        if self.start is not None and self.half is not None and self.tuned is not None:
+            measured = (
+                f" (AP on the new training images: start {self.start:.3f}, half-way {self.half:.3f}, fine-tuned "
+                f"{self.tuned:.3f})"
+            )
+        if not self.share:
+            return f"weights: the last epoch's; half-way to the starting model there is no good one{measured}"
+        return f"weights: {self.share:.0%} of the starting model's, the rest the last epoch's{measured}"
+
+
+def average_weights(start: EngineModel, tuned: EngineModel, share: float) -> None:
+    """Move the weights of `tuned` towards `start`, in place; what `start` has not, or in another shape, stays.
+
+    Args:
+        start: the starting model.
+        tuned: the fine-tuned model.
+        share: of the starting model, 0 to 1; batch norms' running statistics are averaged, too.
+    """
+    before = start.state_dict()
+    with torch.no_grad():
+        for name, value in tuned.state_dict().items():
+            old = before.get(name)
+            if value.is_floating_point() and old is not None and old.shape == value.shape:
+                value.copy_(share * old.float() + (1 - share) * value.float())
+
+
+def average_with_start(
+    best: Path, start: str, share: float | str, part: EvaluationPart | None, **engine: Any
+) -> Averaging:
+    """Put the average of a fine-tuned model and its start in the fine-tuned one's place, in one step.
+
+    Args:
+        best: checkpoint of the fine-tuned model; one that is an average already is left as it is.
+        start: checkpoint of the starting model.
+        share: of the starting model; `auto` is a half, taken only if it does not do worse on `part` than half-way
+            between the two models' AP: that there is no barrier between them.
+        part: the new training images, needed for `auto`.
+        **engine: settings of the engine's validation: imgsz, batch, device, ...
+    """
+    content, _ = torch_safe_load(str(best))
+    if content.get(MARK):
+        return Averaging(**content[MARK])
+    found = Averaging(HALF if share == "auto" else float(share))
+    beginning, _ = torch_safe_load(start)
+    tuned = content.get("ema") or content["model"]
+    average_weights(beginning.get("ema") or beginning["model"], tuned, found.share)
+    with staging(best.parent) as folder:
+        file = folder / best.name
+        content[MARK] = asdict(found)
+        torch.save(content, file)
+        if share == "auto":
+            assert part is not None
+            found.start, found.half, found.tuned = (
+                _ap(model, part, **engine) for model in (start, str(file), str(best))
+            )
+            if found.half < (found.start + found.tuned) / 2:
+                found.share = 0.0
+                return found
+            content[MARK] = asdict(found)
+            torch.save(content, file)
+        move_into_place(file, best.parent)
+    return found
+
+
+def _ap(model: str, part: EvaluationPart, **engine: Any) -> float:
+    """Keypoint AP of a checkpoint on a part."""
+    LOGGER.info(f"Measuring {Path(model).name} on {len(part.truth.files)} new training images")
+    detections, _ = evaluate_engine_model(model, part=part, **engine)
+    return float(coco_metrics(part.truth, detections, OKS_AREA, MAX_DETECTIONS)["AP"])
