@@ -147,7 +147,11 @@ MISTAKES = {
         ["flip_idx of cabin.yaml must be 17 whole numbers", "it has 16 entries"],
     ),
     "flip_idx beyond": (card("[0, 2, 1, 4,", "[0, 2, 1, 40,"), CLUSTERS, ["each from 0 to 16 once", "40"]),
-    "setting misspelt": (nothing, [*TRAIN, "balanse=1"], ["unknown setting 'balanse': did you mean balance?"]),
+    "setting misspelt": (
+        nothing,
+        [*TRAIN, "balanse=1"],
+        ["unknown setting 'balanse': did you mean balance or balance_end?"],
+    ),
     "engine's setting misspelt": (nothing, [*VAL, "image_size=64"], ["did you mean imgsz?"]),
     "no =": (nothing, ["train", "data", "cabin.yaml"], ["cannot read 'data': write settings as name=value"]),
     "spaces around =": (nothing, ["train", "data", "=", "cabin.yaml"], ["without spaces around the ="]),
