@@ -106,7 +106,9 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     elif arm == "engine":
         trainer = PoseTrainer(overrides={**engine, "model": job["model"], "epochs": plain})
     else:
-        rules = {k: v for k, v in recipe(count, common).items() if k not in ("epochs", "warmup_epochs", "att")}
+        rules = {
+            k: v for k, v in recipe(count, common).items() if k not in ("epochs", "warmup_epochs", "att", "balance_end")
+        }
         trainer = DPoseTrainer(
             **{**rules, "model": "dpose-125.yaml", "lr0": 0.002, "mosaic": 0, **dpose, "epochs": plain}
         )

@@ -19,7 +19,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from dpose_yolo import DPoseError, DPoseTrainer
 from dpose_yolo.cli import run
 from dpose_yolo.engine import averaging
-from dpose_yolo.engine.averaging import average_with_start
+from dpose_yolo.engine.averaging import average_weights, average_with_start
 from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.finetune import FineTuneTrainer
@@ -314,16 +314,19 @@ def test_a_set_share_of_the_starting_model_is_in_the_final_weights(world, base):
 
 @pytest.mark.parametrize(("half", "share"), [(0.6, 0.5), (0.4, 0.0)])
 def test_the_half_way_model_is_taken_only_where_no_barrier_lies_before_it(world, base, monkeypatch, half, share):
-    seen = []
+    seen, before = [], weights(world.start)
 
     def ap(model, part, **engine):
-        seen.append((Path(model).name, len(part.truth.files), engine["imgsz"]))
-        return {1: 0.2, 2: half, 3: 0.9}[len(seen)]  # half-way between 0.2 and 0.9 is 0.55
+        moved = sum(float((v - before[n].float()).abs().sum()) for n, v in weights(model).items())
+        seen.append((moved, len(part.truth.files), engine["imgsz"]))
+        # Told by its weights: the start, half-way, the fine-tuned one; half-way between 0.2 and 0.9 is 0.55.
+        return 0.2 if moved == 0 else half if ".saving" in str(model) else 0.9
 
     monkeypatch.setattr(averaging, "_ap", ap)
     trainer = FineTuneTrainer(**base)
     trainer.train()
-    assert seen == [("last.pt", 13, 64), ("best.pt", 13, 64), ("best.pt", 13, 64)]
+    (start, middle, tuned), images, sizes = zip(*seen, strict=True)
+    assert start == 0 and middle == pytest.approx(tuned / 2, rel=0.02) and images == (13,) * 3 and sizes == (64,) * 3
     assert (trainer.averaging.share, trainer.averaging.half) == (share, half)
     same = all(torch.equal(v, weights(trainer.last)[n]) for n, v in weights(trainer.best).items())
     assert same == (share == 0)
@@ -337,6 +340,25 @@ def test_the_half_way_model_is_measured_and_told(world, base, capsys):
     assert "weights: " in told and "AP on the new training images: start" in told
     result = json.loads((Path(base["project"]) / "finetune" / "finetune.json").read_text())
     assert any(note.startswith("weights: ") for note in result["notes"])
+
+
+def test_models_of_other_weights_are_not_averaged():
+    model, other = tiny_model("Pose", False), tiny_model("Pose", False)
+    kept = deepcopy(model.state_dict())
+    with torch.no_grad():
+        for value in other.parameters():
+            value += 1.0
+    assert average_weights(other, model, 0.25)
+    name = "model.0.conv.weight"
+    assert torch.allclose(model.state_dict()[name], kept[name] + 0.25, atol=1e-6)
+    moved = deepcopy(model.state_dict())
+    assert not average_weights(other.fuse(verbose=False), model, 0.5)
+    assert all(torch.equal(v, moved[n]) for n, v in model.state_dict().items())
+
+
+def test_a_fading_balance_is_refused(base):
+    with pytest.raises(DPoseError, match="balance_end is for dpose train"):
+        FineTuneTrainer(**base, balance_end=0.3)
 
 
 def test_with_replay_nothing_is_averaged_unless_asked(world, base):

@@ -220,6 +220,27 @@ def test_early_stopping_and_callbacks(base):
     assert epochs == list(range(len(rows(trainer.csv)))) and len(epochs) < 6
 
 
+def test_the_balance_fades_along_the_epochs_and_under_time_it_does_not(base):
+    def shares(folder, epoch):
+        return [float(r["expected"]) for r in rows(folder / "posture_draws.csv") if r["epoch"] == str(epoch)]
+
+    plain = {"clusters": 3, "att": 0, "mosaic": 0, "mixtures": 1}
+    trainer = DPoseTrainer(base, name="fade", epochs=3, balance_end=0.0, **plain)
+    trainer.train()
+    plan = trainer.draws.plan
+    assert shares(trainer.save_dir, 1) == pytest.approx(plan.shares(plan.expected), abs=1e-5)
+    natural = plan.shares(np.ones(24))
+    assert shares(trainer.save_dir, 3) == pytest.approx(natural, abs=1e-5)
+    assert np.abs(plan.shares(plan.expected) - natural).max() > 0.05
+    assert shares(trainer.save_dir, 2) == pytest.approx(0.8 * plan.shares(plan.expected) + 0.2 * natural, abs=1e-5)
+    drawn = [int(r["draws"]) for r in rows(trainer.save_dir / "posture_draws.csv") if r["epoch"] == "3"]
+    assert drawn == plan.counts(np.ones(24)).tolist()  # every image once
+    for name, given in (("flat", {"balance_end": 1.0}), ("timed", {"time": 1.0})):
+        other = DPoseTrainer(base, name=name, epochs=3, **given, **plain)
+        other._setup_train()
+        np.testing.assert_array_equal(other.draws.sampler.expected(2), other.draws.plan.expected)
+
+
 class NaNOnce(DPoseTrainer):
     """Reports a fitness that is not a number after epoch 1, the first time."""
 

@@ -65,6 +65,7 @@ def evaluation_parts(trainer: FineTuneTrainer, split: str | None = None) -> dict
 
 def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap: int, seconds: float) -> list[str]:
     """Measure before and after on all parts, write and print it; names of the files."""
+    from dpose_yolo.engine.averaging import averaging_of
     from dpose_yolo.evaluation.change import measure_change, posture_groups
     from dpose_yolo.evaluation.evaluate import jsonable
     from dpose_yolo.finetune.verdict import verdict
@@ -82,8 +83,9 @@ def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap
         if clusters:
             notes.append(f"{title}, tail: the third of postures that training shows least, {clusters.told}")
     change = getattr(trainer.draws, "change", None)
-    if trainer.averaging is not None:
-        notes.append(trainer.averaging.sentence())
+    averaging = averaging_of(tuned)  # of the file: with several GPUs, another process has made it
+    if averaging is not None:
+        notes.append(averaging.sentence())
     if change is not None:
         notes.append(change.sentence("the new data"))
     old = changes["old"].differences["AP"] if "old" in changes else None

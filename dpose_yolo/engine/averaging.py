@@ -16,7 +16,7 @@ import torch
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 
-from dpose_yolo.engine.files import move_into_place, staging
+from dpose_yolo.engine.files import move_into_place, staging, strip_checkpoint
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.evaluation.data import EvaluationPart
 from dpose_yolo.evaluation.predict import MAX_DETECTIONS, evaluate_engine_model
@@ -50,24 +50,32 @@ class Averaging:
                 f"{self.tuned:.3f})"
             )
         if not self.share:
-            return f"weights: the last epoch's; half-way to the starting model there is no good one{measured}"
-        return f"weights: {self.share:.0%} of the starting model's, the rest the last epoch's{measured}"
+            return f"weights: the fine-tuned model's; not averaged with the starting model{measured}"
+        return f"weights: {self.share:.0%} of the starting model's, the rest the fine-tuned model's{measured}"
 
 
-def average_weights(start: EngineModel, tuned: EngineModel, share: float) -> None:
-    """Move the weights of `tuned` towards `start`, in place; what `start` has not, or in another shape, stays.
+def average_weights(start: EngineModel, tuned: EngineModel, share: float) -> bool:
+    """Move the weights of `tuned` towards `start`, in place; False, and nothing is moved, if they are not of one kind.
 
     Args:
         start: the starting model.
         tuned: the fine-tuned model.
         share: of the starting model, 0 to 1; batch norms' running statistics are averaged, too.
     """
-    before = start.state_dict()
+    before, after = start.state_dict(), tuned.state_dict()
+    if {n: v.shape for n, v in before.items()} != {n: v.shape for n, v in after.items()}:
+        return False  # a fused model, say, whose weights mean something else under the same names
     with torch.no_grad():
-        for name, value in tuned.state_dict().items():
-            old = before.get(name)
-            if value.is_floating_point() and old is not None and old.shape == value.shape:
-                value.copy_(share * old.float() + (1 - share) * value.float())
+        for name, value in after.items():
+            if value.is_floating_point():
+                value.copy_(share * before[name].float() + (1 - share) * value.float())
+    return True
+
+
+def averaging_of(best: Path) -> Averaging | None:
+    """What a checkpoint says about how it was averaged; None where it was not."""
+    mark = torch_safe_load(str(best))[0].get(MARK)
+    return Averaging(**mark) if mark else None
 
 
 def average_with_start(
@@ -83,27 +91,29 @@ def average_with_start(
         part: the new training images, needed for `auto`.
         **engine: settings of the engine's validation: imgsz, batch, device, ...
     """
-    content, _ = torch_safe_load(str(best))
-    if content.get(MARK):
-        return Averaging(**content[MARK])
+    done = averaging_of(best)
+    if done is not None:
+        return done
+    strip_checkpoint(best)  # now, not later: it takes off what only training has, a teacher for instance
+    content, beginning = (torch_safe_load(str(file))[0] for file in (best, start))
     found = Averaging(HALF if share == "auto" else float(share))
-    beginning, _ = torch_safe_load(start)
-    tuned = content.get("ema") or content["model"]
-    average_weights(beginning.get("ema") or beginning["model"], tuned, found.share)
+    old = beginning.get("ema") or beginning["model"]
     with staging(best.parent) as folder:
         file = folder / best.name
-        content[MARK] = asdict(found)
+        if not average_weights(old, content["model"], found.share):
+            LOGGER.warning(f"{start} and the fine-tuned model have different weights: not averaged")
+            return Averaging(0.0)
         torch.save(content, file)
         if share == "auto":
             assert part is not None
             found.start, found.half, found.tuned = (
                 _ap(model, part, **engine) for model in (start, str(file), str(best))
             )
-            if found.half < (found.start + found.tuned) / 2:
+            if found.half < (found.start + found.tuned) / 2:  # the fine-tuned model stays, with the mark
                 found.share = 0.0
-                return found
-            content[MARK] = asdict(found)
-            torch.save(content, file)
+                content = torch_safe_load(str(best))[0]
+        content[MARK] = asdict(found)
+        torch.save(content, file)
         move_into_place(file, best.parent)
     return found
 

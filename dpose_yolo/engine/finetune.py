@@ -78,6 +78,8 @@ class FineTuneTrainer(DPoseTrainer):
             if given.get(name):
                 checks.require_data_file(given[name])
                 refuse_unlike(data, str(given["data"]), read_data(given[name], outside), str(given[name]))
+        if float(given.get("balance_end", 1)) != 1:
+            raise DPoseError("balance_end is for dpose train: a fine-tuning draws its few images evenly to the end")
         own = {k: v for k, v in getattr(model, "dpose", {}).items() if k in INHERITED_DPOSE}
         args = {k: v for k, v in model.args.items() if k in INHERITED}
         # Whole paths: a resumed run may be started from another folder.
@@ -165,7 +167,11 @@ class FineTuneTrainer(DPoseTrainer):
     def start_share(self) -> float | str:
         """Share of the starting model in the final weights; `auto` where that is to be found out."""
         share = self.dpose["start_share"]
-        return 0.0 if share == "auto" and self._replayed() else share
+        if share != "auto" or not (self._replayed() or self.world_size > 1 or RANK != -1):
+            return share
+        if not self._replayed() and RANK == 0:  # the engine's validation needs all processes at every step
+            LOGGER.info("weights: not averaged with the starting model: start_share=auto measures in one process only")
+        return 0.0
 
     def final_eval(self) -> None:
         """The engine's, with `best.pt` averaged with the starting model before, where that holds."""
