@@ -18,6 +18,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dpose_yolo import DPoseError, DPoseTrainer
 from dpose_yolo.cli import run
+from dpose_yolo.commands.finetune import main as finetune_main
 from dpose_yolo.engine import averaging
 from dpose_yolo.engine.averaging import average_weights, average_with_start
 from dpose_yolo.engine.carried import carried_postures
@@ -365,3 +366,9 @@ def test_with_replay_nothing_is_averaged_unless_asked(world, base):
     trainer = FineTuneTrainer(**base, replay=world.old)
     assert trainer.start_share() == 0.0
     assert FineTuneTrainer(**base, replay=world.old, start_share=0.3, name="asked").start_share() == 0.3
+
+
+def test_torchrun_is_refused(world, base, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(DPoseError, match="torchrun"):
+        finetune_main({"model": world.start, "data": world.new})

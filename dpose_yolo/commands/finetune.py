@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ PARTS = ("val", "test")
 
 def main(settings: dict[str, Any]) -> None:
     """Fine-tune, measure before and after, and say whether the result should be shipped."""
+    if os.environ.get("RANK", "-1") != "-1":  # the table is measured by the engine's validation, in one process
+        raise DPoseError("dpose finetune cannot be started by torchrun: its few images fit one machine; set device=0,1")
     cfg = settings.pop("cfg", None)
     settings = {**(load_cfg(cfg) if cfg else {}), **settings}
     split = settings.pop("split", None)
