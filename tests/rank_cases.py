@@ -95,12 +95,13 @@ def record(trainer: Recorded, folder: Path) -> None:
     """Train, and write what this process has drawn, its losses, and the weights in full precision."""
     trainer.train()
     weights = {k: v.detach().clone() for k, v in unwrap_model(trainer.model).named_parameters()}
-    expected = None if trainer.draws is None else trainer.draws.plan.expected
+    draws, epochs = trainer.draws, range(trainer.epochs)  # the balance fades: other counts in each epoch
+    expected = None if draws is None else [draws.sampler.expected(epoch) for epoch in epochs]
     names = [] if trainer.draws is None else [Path(f).name for f in trainer.draws.table.files]
     torch.save(
         {
             "seen": trainer.seen, "losses": trainer.losses, "weights": weights, "save_dir": str(trainer.save_dir),
-            "expected": None if expected is None else dict(zip(names, expected.tolist(), strict=True)),
+            "expected": expected and [dict(zip(names, counts.tolist(), strict=True)) for counts in expected],
         },
         folder / f"{max(RANK, 0)}.pt",
     )  # fmt: skip

@@ -85,10 +85,10 @@ def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap
         notes.append(f"{title}: {part.split} part of {part.data_file}, {len(part.truth.files)} images")
         if clusters:
             notes.append(f"{title}, tail: the third of postures that training shows least, {clusters.told}")
-    change = getattr(trainer.draws, "change", None)
     averaging = averaging_of(tuned)  # of the file: with several GPUs, another process has made it
     if averaging is not None:
         notes.append(averaging.sentence())
+    change = getattr(trainer.draws, "change", None)
     if change is not None:
         notes.append(change.sentence("the new data"))
     old = changes["old"].differences["AP"] if "old" in changes else None
