@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo offline bench api test test-slow lint clean
+.PHONY: help setup demo offline bench api test test-slow test-formats lint clean
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
@@ -47,6 +47,10 @@ test: lint ## lint, then the fast tests
 
 test-slow: setup ## stock models, pretrained weights, real images
 	@"$(BIN)/python" -m pytest -m slow
+
+test-formats: setup ## exports in the formats whose toolkits are optional, which it installs into .venv (2 GB)
+	@"$(BIN)/pip" install --quiet '.[formats]' || { echo "test-formats: the toolkits cannot be installed"; exit 1; }
+	@"$(BIN)/python" -m pytest tests/test_export.py tests/test_export_trained.py
 
 clean: ## remove .venv, caches, build products and runs/demo (other runs and data stay)
 	@rm -rf .venv build dist *.egg-info runs/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

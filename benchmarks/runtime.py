@@ -5,12 +5,15 @@
 Every frame is decoded, letterboxed, run, read, smoothed by the One Euro filter and written to `poses.csv` and
 `poses.json`, as `dpose predict smooth=True records=True` does. Without `source=` a video of that many 640x480 pixels
 frames is made of the sample set's pictures; a video that is too short is read again from its beginning. Printed are
-resident memory after each tenth of the frames, its slope after the first tenth, and milliseconds a frame of preparing,
-network and reading.
+resident memory after each tenth of the frames, its slope after the first tenth, milliseconds a frame of preparing,
+network and reading, and what a new process takes until the model is ready (interpreter, import, load; median of 9).
 """
 
+import resource
+import subprocess
 import sys
 import tempfile
+import time
 from itertools import chain, islice, repeat
 from pathlib import Path
 
@@ -43,11 +46,25 @@ def make(path: Path, frames: int) -> Path:
     return path
 
 
+def starting(model: str, rounds: int = 9) -> tuple[float, float]:
+    """Seconds from a new process to a model that is ready: on the clock, and of the processor."""
+    code = f"from dpose_yolo.runtime import DriverPose; DriverPose({model!r}, threads=1)"
+    wall, processor = [], []
+    for _ in range(rounds):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall.append(time.perf_counter() - start)
+        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return float(np.median(wall)), float(np.median(processor))
+
+
 def main(words: list[str]) -> None:
     """Print two Markdown tables."""
     given = dict(word.split("=", 1) for word in words)
     if "model" not in given:
         sys.exit("runtime needs model=path/to/best.onnx")
+    start = starting(given["model"])
     frames, threads = int(given.get("frames", 10000)), int(given.get("threads", 1))
     cv2.setNumThreads(threads)
     with tempfile.TemporaryDirectory() as name:
@@ -75,7 +92,8 @@ def main(words: list[str]) -> None:
     each = {stage: 1000 * seconds / pose.pictures for stage, seconds in pose.seconds.items()}
     print("| prepare, ms | network, ms | read, ms | outside the network, share of it |\n|---:|---:|---:|---:|")
     outside = (each["prepare"] + each["read"]) / each["network"]
-    print(f"| {each['prepare']:.3f} | {each['network']:.3f} | {each['read']:.3f} | {outside:.1%} |")
+    print(f"| {each['prepare']:.3f} | {each['network']:.3f} | {each['read']:.3f} | {outside:.1%} |\n")
+    print("| until the model is ready, s | of the processor, s |\n|---:|---:|\n| {:.2f} | {:.2f} |".format(*start))
 
 
 if __name__ == "__main__":

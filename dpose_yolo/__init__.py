@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 
 # Read by the engine when it is first imported: no update check, no usage events, no downloads.
 os.environ.setdefault("YOLO_OFFLINE", "true")
+# Also read there: with network, too, the engine installs no package on its own.
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 if os.environ["YOLO_OFFLINE"].lower() in ("1", "true", "yes", "on"):
     # ONNX Runtime sends usage events to its maker, from 1.29 on Linux too. Its function to switch them off does not
     # stop that (measured with 1.32); this does, where it is set before the runtime is first imported.

@@ -38,6 +38,20 @@ AS_TYPED = (
     "name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst", "replay", "old",
 )  # fmt: skip
 
+# What a light install (docs/deploy.md) has not.
+FULL_INSTALL = (
+    "ultralytics",
+    "torch",
+    "torchvision",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "rich",
+    "onnx",
+    "faster_coco_eval",
+)
+
 EXAMPLES = """examples
   dpose train data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=320 epochs=100
   dpose train cfg=paper data=my_cabin.yaml                 the recipe of the paper
@@ -161,7 +175,18 @@ def main() -> None:
         # A fault of ours or of the engine that no check foresaw; the place is for whoever reports it.
         if os.environ.get("DPOSE_DEBUG"):
             raise
-        text = " ".join(str(error).split())[:300]
-        print(f"dpose: error: {type(error).__name__}: {text} (DPOSE_DEBUG=1 shows where)", file=sys.stderr)
+        print(f"dpose: error: {_unforeseen(error)}", file=sys.stderr)
         status = 1
     sys.exit(status)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One line on an error that is not the user's input: a package of the full install, or a fault."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in FULL_INSTALL:
+        command = " ".join(["dpose", *sys.argv[1:2]])
+        return (
+            f"{command} needs {error.name}, which is not installed here: run it on a machine with the full install "
+            "(pip install '.[export]' in a checkout of dpose_yolo)"
+        )
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text} (DPOSE_DEBUG=1 shows where)"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from engine_models import tiny_yaml
 
-from dpose_yolo import __version__
+from dpose_yolo import __version__, cli
 from dpose_yolo.cli import COMMANDS, parse_arguments, run
 from dpose_yolo.commands.usage import TAKES
 from dpose_yolo.errors import DPoseError
@@ -160,3 +160,17 @@ def test_commands_on_a_tiny_set(tmp_path, mini_dataset, capsys):
     for weights in (best, best.with_suffix(".onnx")):
         assert run(["predict", f"model={weights}", f"source={image.parent}", "verbose=False", *common]) == 0
         assert "8 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("package", ["ultralytics", "torch.nn", "onnx"])
+def test_what_a_light_install_lacks_is_one_line(package, monkeypatch, capsys):
+    def missing(_words):
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(cli, "run", missing)
+    monkeypatch.setattr("sys.argv", ["dpose", "val", "model=best.onnx"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    line = capsys.readouterr().err
+    assert ended.value.code == 1 and line.count("\n") == 1
+    assert f"dpose val needs {package}, which is not installed here: run it on a machine with the full install" in line

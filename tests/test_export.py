@@ -16,6 +16,7 @@ from onnx_files import TWO, two_persons, write_onnx
 from dpose_yolo.cli import run
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.export import export as export_module
+from dpose_yolo.export import parity
 from dpose_yolo.export.formats import require_toolkit
 from dpose_yolo.export.tensorrt import tensorrt_problems
 
@@ -75,7 +76,10 @@ def test_single_gives_the_likeliest_candidate(words, checkpoint, tmp_path):
     assert [[d.dim_value for d in o.type.tensor_type.shape.dim] for o in outputs] == [[1, 4], [1, 1], [1, 17, 3]]
 
 
-def test_half_precision_is_judged_by_ap(checkpoint, tmp_path):
+def test_half_precision_is_judged_by_ap(checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(DPoseError, match=r"PyTorch itself reaches AP 0\.0000 .* nothing is proven, look at imgsz="):
+        export(checkpoint, tmp_path, "quantize=16", "name=nothing")
+    monkeypatch.setattr(parity, "LEAST_AP", 0.0)  # this model has learnt nothing
     report = export(checkpoint, tmp_path, "quantize=16")
     assert report["bits"] == 16 and report["allowed"] == {"pixels": None, "AP": 0.005}
     assert report["pixels_max"] > 1e-3  # it is another file than in single precision

@@ -57,6 +57,18 @@ def test_a_shift_of_one_keypoint_is_found_and_measured():
     assert compared(answer(moved), PRECISIONS[16])["passed"]  # judged by AP
 
 
+def test_where_ap_alone_judges_there_has_to_be_some():
+    """A wrecked file loses nothing beside a model that finds nothing."""
+    far = POINTS.copy()
+    far[..., :2] += 40
+    wrecked = POINTS * 0
+    for bits in (16, 8):
+        found = compared(answer(wrecked), PRECISIONS[bits], reference=answer(far))
+        assert found["AP_pytorch"] < 0.05 and not found["passed"]
+        assert "nothing is proven, look at imgsz=, data= and split=" in found["reasons"][0]
+    assert compared(answer(far), reference=answer(far))["passed"]  # single precision is judged by pixels
+
+
 def test_a_candidate_that_is_nobody_to_the_reference():
     found = compared(answer(scores=np.array([0.9, 0.6, 0.7])))
     assert found["box_confidence_max"] == pytest.approx(0.69) and found["keypoints"] == 3 * 6

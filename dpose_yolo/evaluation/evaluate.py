@@ -18,6 +18,7 @@ from dpose_yolo.evaluation.attention import attention_quality
 from dpose_yolo.evaluation.data import EvaluationPart, load_part
 from dpose_yolo.evaluation.postures import PostureGroups, cluster_groups, name_groups
 from dpose_yolo.evaluation.predict import MAX_DETECTIONS, evaluate_engine_model
+from dpose_yolo.evaluation.single import ends_in_one_driver, evaluate_single
 from dpose_yolo.metrics.bootstrap import bootstrap_weights, group_numbers, interval
 from dpose_yolo.metrics.coco import coco_metrics
 from dpose_yolo.metrics.keypoints import keypoint_table
@@ -84,7 +85,7 @@ def evaluate(
     """Run a model over a data part and measure it: accuracy, keypoints, postures, attention.
 
     Args:
-        model: path of a .pt checkpoint or an exported model.
+        model: path of a .pt checkpoint or an exported model, also of one that ends in one driver.
         data: path of a data YAML.
         split: part of the data.
         oks_area: OKS area as a share of the box area.
@@ -109,10 +110,15 @@ def evaluate(
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise DPoseError(f"seed={seed} must be a whole number from 0, below 2**32")
-    yolo = engine_model(model)
+    single = ends_in_one_driver(model)
+    yolo = None if single else engine_model(model)
     part = part or load_part(data, split, names=names, skip_bad=skip_bad, outside=outside)
     clusters = clusters or _clusters(part, mixture, model, postures, seed)
-    detections, own = evaluate_engine_model(yolo, part=part, folder=folder, **engine)
+    detections, own = (
+        evaluate_single(model, part, **engine)
+        if single
+        else evaluate_engine_model(yolo, part=part, folder=folder, **engine)
+    )
     result = measure(part, detections, clusters, oks_area=oks_area, bootstrap=bootstrap, seed=seed)
     looked = None
     if attention and Path(str(model)).suffix == ".pt":

@@ -18,7 +18,7 @@ from dpose_yolo.export.formats import PRECISIONS, Precision, precision_of
 from dpose_yolo.export.int8 import quantise
 from dpose_yolo.export.options import ExportOptions
 from dpose_yolo.export.parity import compare
-from dpose_yolo.export.single import write_single
+from dpose_yolo.export.single import check_frame, write_single
 from dpose_yolo.export.tensorrt import tensorrt_problems
 from dpose_yolo.images import read_image
 
@@ -45,6 +45,8 @@ def export(
     """
     part = _part(yolo, data, options.split, options.outside) if options.verify else None
     size, channels = _input(yolo, engine.get("imgsz"))
+    if options.single:
+        check_frame(options.single, size)  # before minutes are spent
     with staging(folder) as place:
         if options.fmt == "engine":
             _require_tensorrt_graph(yolo, place, path.stem, engine)
@@ -142,7 +144,8 @@ def _prove(
         return compare(
             reference, Single(written), viewer, part, precision, limit=options.images, end="single", roi=single.roi
         )
-    device = "cuda:0" if options.fmt == "engine" else "cpu"
+    asked = str(engine.get("device", "")).removeprefix("cuda:")
+    device = f"cuda:{asked if asked.isdigit() else 0}" if options.fmt == "engine" else "cpu"
     exported = Exported(written, layout, device)
     end = "persons" if rows else "candidates"
     found = compare(reference, exported, Viewer(size, channels), part, precision, limit=options.images, end=end)

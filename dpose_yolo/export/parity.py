@@ -15,6 +15,7 @@ from dpose_yolo.images import read_image
 from dpose_yolo.metrics.coco import coco_metrics
 from dpose_yolo.metrics.samples import Detections, Truth
 
+LEAST_AP = 0.05  # of PyTorch, where AP alone is judged: a model that finds nothing has nothing to lose
 SURE = 0.25  # candidates from this confidence on are compared, and always the likeliest one
 Model = Callable[[View], Answer]
 Some = tuple[np.ndarray, np.ndarray]  # (N,) scores and (N, K, D) keypoints
@@ -206,6 +207,11 @@ def _verdict(found: Differences, values: Sequence[float], precision: Precision, 
         reasons.append(f"keypoints differ by {most:.3g} px, {precision.pixels:g} are allowed, most in {found.worst}")
     if not lost_ap <= precision.ap:
         reasons.append(f"AP {values[0]:.4f} became {values[1]:.4f}, {precision.ap:g} is allowed")
+    if precision.pixels is None and not values[0] >= LEAST_AP:
+        reasons.append(
+            f"PyTorch itself reaches AP {values[0]:.4f} on these pictures, and {precision.bits} bits are judged by AP "
+            "alone: nothing is proven, look at imgsz=, data= and split="
+        )
     if not len(pixels):
         reasons.append(f"neither model found anybody in {images} pictures: nothing is proven")
     return {

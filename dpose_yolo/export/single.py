@@ -95,17 +95,8 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     channels, height, width, candidates = _check(model, source, opset)
     kpt_shape = ast.literal_eval(told["kpt_shape"])
     classes = len(ast.literal_eval(told["names"]))
-    frame = (options.frame[1], options.frame[0]) if options.frame else None
-    place = Placement.centred(frame or (height, width), (height, width))
-    if options.roi and not frame:
-        raise DPoseError("roi is a share of the camera's picture: say its width and height too, frame=(640, 480)")
-    inside = options.preprocess and frame is not None
-    if inside and not _whole_steps(place):
-        raise DPoseError(
-            f"pictures of {place.picture[1]}x{place.picture[0]} are no whole multiple of the input's "
-            f"{place.size[1]}x{place.size[0]}, and only by whole steps a graph resizes as OpenCV does: leave out "
-            f"preprocess=True, or letterbox the pictures to {width}x{height} before"
-        )
+    place = check_frame(options, (height, width))
+    inside = options.preprocess and options.frame is not None
     tail = _Graph(model.graph, opset)
     _choose(tail, model.graph.output[0].name, classes, kpt_shape, options.roi, place, inside)
     head = _Graph(model.graph, opset)
@@ -132,12 +123,37 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     return Path(target)
 
 
+def check_frame(options: SingleOptions, size: tuple[int, int]) -> Placement:
+    """Where the camera's picture lies in the input, or the input itself where no frame is given.
+
+    Args:
+        options: of the export.
+        size: height and width of the input.
+
+    Raises:
+        DPoseError: for a region without a frame, and a letterbox that a graph cannot do as OpenCV does.
+    """
+    frame = (options.frame[1], options.frame[0]) if options.frame else None
+    place = Placement.centred(frame or size, size)
+    if options.roi and not frame:
+        raise DPoseError("roi is a share of the camera's picture: say its width and height too, frame=(640, 480)")
+    if options.preprocess and frame and not _whole_steps(place):
+        fitting = [str(max(frame) // n) for n in range(1, 9) if max(frame) % (32 * n) == 0 and min(frame) % n == 0]
+        raise DPoseError(
+            f"pictures of {frame[1]}x{frame[0]} are no whole multiple of the input's "
+            f"{place.size[1]}x{place.size[0]}, and only by whole steps a graph resizes as OpenCV does: "
+            + (f"give imgsz={' or '.join(fitting)}, " if fitting else "")
+            + f"leave out preprocess=True, or leave out frame= and letterbox the pictures to {size[1]}x{size[0]} before"
+        )
+    return place
+
+
 def _whole_steps(place: Placement) -> bool:
     """Whether a picture is made smaller by the same whole number in both directions, or not at all.
 
     OpenCV resizes bytes in fixed-point numbers. By a whole step its result is the exact mean, rounded half up; by any
-    other one pixel in ten is off by a grey level, which moves keypoints by tenths of a pixel (measured at 160 px: up to
-    0.6 px of the picture). How it rounds is not promised between versions and processors, so it is not imitated.
+    other one pixel in ten is off by a grey level, which moves keypoints by more than parity allows (at 160 px by up to
+    0.6 px of the picture, once). How it rounds is not promised between versions and processors, so it is not imitated.
     """
     (height, width), (seen_height, seen_width) = place.picture, place.size
     return height % seen_height == 0 and height // seen_height * seen_width == width

@@ -18,6 +18,7 @@ from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import EvaluationPart
 from dpose_yolo.evaluation.predict import evaluate_engine_model
+from dpose_yolo.evaluation.single import ends_in_one_driver, evaluate_single
 from dpose_yolo.hints import missing_model
 from dpose_yolo.images import read_image
 from dpose_yolo.metrics.samples import Detections
@@ -26,6 +27,7 @@ from dpose_yolo.peers.cost import Cost, file_cost
 from dpose_yolo.peers.latency import Run
 from dpose_yolo.peers.networks import load_network
 from dpose_yolo.peers.recognise import adapter_of, load_peer
+from dpose_yolo.runtime import DriverPose
 
 
 class Contestant(ABC):
@@ -104,6 +106,34 @@ class EngineContestant(Contestant):
         return run
 
 
+class SingleContestant(Contestant):
+    """A file that ends in one driver, run as in the car."""
+
+    def __init__(self, path: str | Path, names: list[str] | None, settings: dict[str, Any]):
+        """See `Contestant`; `settings` are those of the engine's validation."""
+        self.path, self.names, self.settings = Path(path), names, settings
+        self.kind = "one driver, onnx"
+        self.size = DriverPose(path).card.size
+
+    def detect(self, part: EvaluationPart, chosen: Sequence[int]) -> Detections:
+        """See `Contestant`."""
+        settings = {k: v for k, v in self.settings.items() if k != "imgsz"}  # the file's own, as with peers
+        return evaluate_single(self.path, part, keypoints=chosen, **settings)[0]
+
+    def input_size(self) -> tuple[int, int] | None:
+        """See `Contestant`."""
+        return self.size[1], self.size[0]
+
+    def cost(self) -> Cost:
+        """See `Contestant`."""
+        return file_cost(self.path, max(self.size))
+
+    def runner(self) -> Run:
+        """See `Contestant`."""
+        pose = DriverPose(self.path, threads=1)
+        return lambda image, box: pose(image)
+
+
 class PeerContestant(Contestant):
     """A model that an adapter reads, with the labelled box as prior."""
 
@@ -150,7 +180,8 @@ def load_contestant(path: str | Path, settings: dict[str, Any], factor: float | 
         network = load_network(path)
         if adapter_of(network) or not _engine_export(path, network):
             return PeerContestant(path, factor)
-        return EngineContestant(path, _exported_names(network), settings)
+        kind = SingleContestant if ends_in_one_driver(path) else EngineContestant
+        return kind(path, _exported_names(network), settings)
     if path.suffix != ".pt":
         return EngineContestant(path, None, settings)
     return EngineContestant(path, model_keypoint_names(load_pose_model(path)), settings)

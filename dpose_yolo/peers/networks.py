@@ -43,7 +43,7 @@ class OnnxNetwork:
         try:
             import onnxruntime
         except ImportError as error:
-            raise DPoseError(f"{path} needs onnxruntime: pip install 'dpose_yolo[peers]'") from error
+            raise DPoseError(f"{path} needs onnxruntime: pip install onnxruntime onnx") from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -73,7 +73,7 @@ class TFLiteNetwork:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise DPoseError(f"{path} needs ai-edge-litert: pip install 'dpose_yolo[peers]'") from error
+            raise DPoseError(f"{path} needs ai-edge-litert: pip install ai-edge-litert") from error
         self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self.interpreter.allocate_tensors()
         self.input: dict[str, Any] = self.interpreter.get_input_details()[0]

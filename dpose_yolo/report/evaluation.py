@@ -88,7 +88,7 @@ def conventions(metrics: dict[str, Any]) -> list[str]:
         "lengths are shares of the person size (root of the box area)"
     ]
     own = metrics["engine"]
-    if own:
+    if own and own["AP"] is not None:  # a file that ends in one driver runs without the engine
         lines.append(
             f"the engine's own figures: AP {own['AP']:.3f}  AP50 {own['AP50']:.3f}   "
             f"box AP {own['box_AP']:.3f}  AP50 {own['box_AP50']:.3f}"
