@@ -12,6 +12,7 @@ from dpose_yolo.commands.common import leave_none, output_folder, refuse_foreign
 from dpose_yolo.commands.usage import whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.runtime import Driver, DriverPose, Frame, OneEuro, Source, open_source
+from dpose_yolo.runtime.stop import Stop, stop_signals
 
 TAKES = (
     "model", "source", "save", "records", "conf", "roi", "bits", "smooth", "patience", "device", "threads", "imgsz",
@@ -36,7 +37,7 @@ def main(settings: dict[str, Any]) -> int:
     folder = output_folder(settings, "predict") if save or records else None
     run = Run(pose, source, smooth, verbose)
     try:
-        with ExitStack() as stack:
+        with stop_signals() as stop, ExitStack() as stack:
             if folder and save:
                 from dpose_yolo.runtime.draw import Gallery
 
@@ -45,7 +46,8 @@ def main(settings: dict[str, Any]) -> int:
                 from dpose_yolo.runtime.records import open_records
 
                 run.records = stack.enter_context(open_records(folder, pose.names))
-            stopped = run.go()
+            stopped = run.go(stop)
+            run.refuse_nothing()
             if run.records:
                 run.records.about.update(model=str(settings["model"]), **run.figures())
     except BaseException:
@@ -76,8 +78,8 @@ class Run:
         self.elapsed = 0.0
         self.rate = 0.0  # frames a second of late
 
-    def go(self) -> bool:
-        """Through all frames; whether the user stopped it, which is how a camera's stream ends."""
+    def go(self, stop: Stop) -> bool:
+        """Through all frames; whether the user or a signal stopped it, which is how a camera's stream ends."""
         start = told = time.monotonic()
         seen = 0
         try:
@@ -92,11 +94,26 @@ class Run:
                     if now - told >= TELL:
                         self._tell(driver)
                         told, seen = now, count
+                if stop.over:  # the interrupt was lost in a callback, where Python can only print it
+                    return True
+            stop.over = True
         except KeyboardInterrupt:
+            stop.over = True
             return True
         finally:
             self.elapsed = time.monotonic() - start
         return False
+
+    def refuse_nothing(self) -> None:
+        """Refuse a source without one good frame.
+
+        Raises:
+            DPoseError: where frames are broken and none is not, so that a script does not take it for an empty cabin.
+        """
+        counts = self.source.counts
+        if counts.broken and not counts.frames:
+            first = f"the first of {counts.broken}: {counts.first_broken}"
+            raise DPoseError(f"no frame of {self.source.name} can be used; {first}")
 
     def _steady(self, frame: Frame, driver: Driver | None) -> Driver | None:
         if self.smooth is None or frame.seconds is None:  # pictures of a folder have nothing to do with each other

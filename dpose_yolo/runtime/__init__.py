@@ -4,7 +4,8 @@ For the computer in the car: needs numpy, OpenCV and onnxruntime, and imports ne
 """
 
 from dpose_yolo.runtime.driver import Driver, DriverPose
+from dpose_yolo.runtime.frames import Counts, Frame, Source
 from dpose_yolo.runtime.smooth import OneEuro
-from dpose_yolo.runtime.sources import Counts, Frame, Source, open_source
+from dpose_yolo.runtime.sources import open_source
 
 __all__ = ["Counts", "Driver", "DriverPose", "Frame", "OneEuro", "Source", "open_source"]

@@ -15,8 +15,8 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.keypoints import side_of
 from dpose_yolo.report.drawing import SIDE_COLOURS, limbs, replacing
 from dpose_yolo.runtime.driver import Driver
+from dpose_yolo.runtime.frames import Frame
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
-from dpose_yolo.runtime.sources import Frame
 
 SURE = 0.5  # keypoints below this confidence are hidden or guessed, and not drawn
 WRITABLE = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

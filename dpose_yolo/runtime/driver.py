@@ -13,8 +13,9 @@ import numpy as np
 
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.runtime.card import open_session, read_card
+from dpose_yolo.runtime.frames import Frame, Source
 from dpose_yolo.runtime.pictures import Letterbox, Placement, network_input, plain_picture, with_channels
-from dpose_yolo.runtime.sources import Frame, Source, open_source
+from dpose_yolo.runtime.sources import open_source
 
 ASPECT = 0.01  # by how much the aspect of a picture may differ from the one a graph was made for
 
@@ -175,11 +176,11 @@ class DriverPose:
             best = int(scores.argmax())
             score, row = float(scores[best]), found[:, best]
             box, points = row[:4], row[-card.kpt_shape[0] * card.kpt_shape[1] :]
-            if card.kind == "anchors":  # centre and size
-                box = np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
         points = points.reshape(card.kpt_shape)
-        if not score > self.conf or not np.isfinite(points).all():
+        if not score > self.conf or not all(np.isfinite(part).all() for part in (score, box, points)):
             return None
+        if card.kind == "anchors":  # centre and size
+            box = np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
         sure = points[:, 2] if points.shape[1] == 3 else np.full(len(points), score, np.float32)
         corners = place.back(box.reshape(2, 2)).astype(np.float32).reshape(4)
         return Driver(corners, place.back(points[:, :2]).astype(np.float32), sure.astype(np.float32), score)

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from dpose_yolo.report.drawing import replacing
 from dpose_yolo.runtime.driver import Driver
-from dpose_yolo.runtime.sources import Frame
+from dpose_yolo.runtime.frames import Frame
 
 
 class Records:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import glob
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,95 +14,24 @@ import cv2
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.runtime.frames import Frame, Source
 
 PICTURES = {"bmp", "dng", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp", "pgm", "ppm"}
 VIDEOS = {"asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "wmv", "webm"}
-TRIES = 30  # failing reads of a video in a row, after which it is over
+COUNTED = {"avi", "m4v", "mov", "mp4"}  # hold the number of their frames; of others OpenCV guesses it from the length
+MOST = 1_000_000  # frames, 9 hours at 30 a second; a header that tells more makes no sense
+TRIES = 30  # failing reads in a row, after which a video is over that does not say how long it is
 MISSES = 5  # failing reads of a camera in a row, after which it is opened again
 PAUSES = (0.1, 2.0)  # shortest and longest wait before a camera is opened again, seconds
 READ = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # turned upright as the file says, 16 bits kept
-
-
-@dataclass
-class Frame:
-    """One picture of a source.
-
-    Attributes:
-        image: (H, W) or (H, W, C), uint8 or uint16.
-        name: file, camera number or URL.
-        number: of the frame within the file or camera, from 0.
-        seconds: since the beginning of the video or of the camera's first frame; None for a picture.
-        utc: time of a camera's frame, ISO 8601; None otherwise.
-        fps: frames a second of the video or camera, None if not known.
-    """
-
-    image: Any
-    name: str
-    number: int = 0
-    seconds: float | None = None
-    utc: str | None = None
-    fps: float | None = None
-
-
-@dataclass
-class Counts:
-    """What happened while a source was read.
-
-    Attributes:
-        frames: pictures handed out.
-        broken: pictures that could not be read or used.
-        dropouts: times a camera was lost and opened again.
-        first_broken: name and reason of the first broken picture.
-        ended: why a camera's stream ended, None while it runs.
-    """
-
-    frames: int = 0
-    broken: int = 0
-    dropouts: int = 0
-    first_broken: str | None = None
-    ended: str | None = None
-
-
-@dataclass
-class Source:
-    """A source of frames, to be iterated over once.
-
-    Attributes:
-        name: as given.
-        kind: `pictures` (files, videos among them), `camera` or `arrays`.
-        counts: of what happened so far.
-        total: number of files, None for cameras and arrays.
-    """
-
-    name: str
-    kind: str
-    frames: Callable[[Source], Iterator[Frame]] = field(repr=False)
-    counts: Counts = field(default_factory=Counts)
-    total: int | None = None
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Frames in order; memory holds one at a time."""
-        for frame in self.frames(self):
-            self.counts.frames += 1
-            yield frame
-
-    def lose(self, what: str, reason: str, count: int = 1) -> None:
-        """Count pictures that cannot be read."""
-        self.counts.broken += count
-        self.counts.first_broken = self.counts.first_broken or f"{what}: {reason}"
-
-    def refuse(self, frame: Frame, error: Exception) -> None:
-        """Count a frame that was handed out but cannot be used."""
-        self.counts.frames -= 1
-        self.lose(f"{frame.name}, frame {frame.number}", str(error))
 
 
 def open_source(source: Any, *, patience: float = 30.0, capture: Callable[[Any], Any] = cv2.VideoCapture) -> Source:
     """Open whatever shows a driver.
 
     Args:
-        source: picture or video file, folder of them, pattern (`drive/*.png`), camera number, URL of a stream, one
-            array, or an iterable of arrays.
+        source: picture or video file, folder of them, pattern (`drive/*.png`), camera number, URL of a stream or of a
+            video file, one array, or an iterable of arrays.
         patience: seconds without a picture after which a camera is given up.
         capture: opens a video or camera, as `cv2.VideoCapture` does.
 
@@ -127,7 +56,7 @@ def _files(text: str) -> list[Path]:
     """Picture and video files that a path or pattern names, in order of name."""
     path = Path(text)
     if path.is_file():
-        if path.suffix[1:].lower() not in PICTURES | VIDEOS:
+        if _ending(path) not in PICTURES | VIDEOS:
             raise DPoseError(f"{path} is no picture or video: expected a file ending in {_endings()}")
         return [path]
     if path.is_dir():
@@ -136,10 +65,18 @@ def _files(text: str) -> list[Path]:
         found = sorted(Path(f) for f in glob.glob(text, recursive=True))
     else:
         raise DPoseError(f"no image, folder or video {text}: set source= to a path that exists, or a camera number")
-    files = [f for f in found if f.suffix[1:].lower() in PICTURES | VIDEOS and f.is_file()]
+    files = [f for f in found if _ending(f) in PICTURES | VIDEOS and f.is_file()]
     if not files:
         raise DPoseError(f"no pictures or videos in {text}: expected files ending in {_endings()}")
     return files
+
+
+def _ending(name: str | Path) -> str:
+    """Ending of a file or of a URL's path, in lower case and without the dot."""
+    text = str(name)
+    if "://" in text:
+        text = re.split("[?#]", text.partition("://")[2])[0].partition("/")[2]
+    return Path(text).suffix[1:].lower()
 
 
 def _endings() -> str:
@@ -153,7 +90,7 @@ def file_frames(own: Source, files: list[Path], capture: Callable[[Any], Any]) -
         DPoseError: for a single file that cannot be read; among several it is counted and passed over.
     """
     for path in files:
-        if path.suffix[1:].lower() in VIDEOS:
+        if _ending(path) in VIDEOS:
             yield from video_frames(own, path, capture, alone=len(files) == 1)
             continue
         try:
@@ -181,38 +118,69 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 
 def video_frames(own: Source, path: Path, capture: Callable[[Any], Any], alone: bool) -> Iterator[Frame]:
-    """Frames of a video with their time; a frame that cannot be decoded is counted, the next one tried."""
+    """Frames of a video file with their time.
+
+    Raises:
+        DPoseError: for one that cannot be opened, if `alone`; otherwise it is counted.
+    """
     video = capture(str(path))
     try:
-        if not video.isOpened():
-            if alone:
-                raise DPoseError(f"{path} cannot be read as a video: it is cut short, or of a kind OpenCV cannot read")
+        if video.isOpened():
+            yield from _played(own, str(path), video)
+        elif alone:
+            raise DPoseError(f"{path} cannot be read as a video: it is cut short, or of a kind OpenCV cannot read")
+        else:
             own.lose(str(path), "cannot be read as a video")
-            return
-        fps = _positive(video.get(cv2.CAP_PROP_FPS))
-        number = failed = 0
-        last = -1.0
-        while failed < TRIES:
-            good, image = video.read()
-            if not good or image is None or not image.size:
-                failed += 1
-                continue
-            if failed:  # the end is a row of failures too, so they count only once the video goes on
-                own.lose(f"{path}, frame {number}", "cannot be decoded", failed)
-                number += failed
-                failed = 0
-            at = float(video.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-            if not at > last:  # some containers tell no time
-                at = number / fps if fps else last + 0.04
-            last = at
-            yield Frame(image, str(path), number, at, fps=fps)
-            number += 1
     finally:
         video.release()
 
 
+def _played(own: Source, name: str, video: Any) -> Iterator[Frame]:
+    """Frames of an opened video; those that cannot be decoded or never come are counted, the next one is tried."""
+    fps = _positive(video.get(cv2.CAP_PROP_FPS))
+    announced = _announced(name, video)
+    number = failed = 0
+    last = -1.0
+    while failed < TRIES or number + failed < announced:
+        image = _read(video)
+        if image is None:
+            failed += 1
+            continue
+        if failed:  # the end is a row of failures too, so they count only once the video goes on
+            own.lose(f"{name}, frame {number}", "cannot be decoded", failed)
+            number += failed
+            failed = 0
+        at = float(video.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        if not at > last:  # some containers tell no time
+            at = number / fps if fps else last + 0.04
+        last = at
+        yield Frame(image, name, number, at, fps=fps)
+        number += 1
+    if number < announced:  # a cut end, or damage that OpenCV has passed over without a word
+        own.lose(name, f"{announced - number} of the {announced} frames it announces never come", announced - number)
+    elif not number:
+        own.lose(name, "there is no frame in it")
+
+
+def _announced(name: str, video: Any) -> int:
+    """Number of frames that stands in a video file; 0 where none does, or none that makes sense."""
+    if _ending(name) not in COUNTED or video.getBackendName() != "FFMPEG":  # GStreamer and the systems' own guess
+        return 0
+    count = float(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    return int(count) if 0 < count <= MOST else 0
+
+
+def _read(video: Any) -> np.ndarray | None:
+    """The next picture of an open video or camera; None where there is none, whatever OpenCV says about it."""
+    try:
+        good, image = video.read()
+    except cv2.error:
+        return None
+    return image if good and image is not None and image.size else None
+
+
 def camera_frames(own: Source, where: int | str, patience: float, capture: Callable[[Any], Any]) -> Iterator[Frame]:
-    """Frames of a camera or stream, until it is gone for `patience` seconds.
+    """Frames of a camera or stream, until it is gone for `patience` seconds; a video file behind a URL is played once.
 
     Raises:
         DPoseError: for a camera that never gave a picture.
@@ -224,8 +192,12 @@ def camera_frames(own: Source, where: int | str, patience: float, capture: Calla
     try:
         while True:
             camera = camera or _opened(where, capture)
-            good, image = camera.read() if camera else (False, None)
-            if good and image is not None and image.size:
+            if camera and first is None and _ending(str(where)) in VIDEOS and camera.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+                own.kind, own.total = "pictures", 1  # to open it again would be to begin it again
+                yield from _played(own, str(where), camera)
+                return
+            image = _read(camera) if camera else None
+            if image is not None:
                 failed, pause, seen = 0, PAUSES[0], time.monotonic()
                 first = seen if first is None else first
                 now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
