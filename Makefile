@@ -30,7 +30,7 @@ bench: setup ## the smallest study of docs/benchmarks.md, under an hour on two c
 	@PATH="$(BIN):$$PATH" bash scripts/bench.sh
 
 # The modules a user calls; their docstrings are the reference.
-API := settings errors engine.trainer posture attention losses metrics runtime
+API := settings errors engine.trainer engine.finetune posture attention losses metrics runtime
 
 api: setup ## reference of the Python interface from its docstrings, as HTML (runs/api/index.html)
 	@"$(BIN)/pdoc" --docformat google --no-show-source --output-directory runs/api $(API:%=dpose_yolo.%)

@@ -2,6 +2,7 @@
 
     python tests/kill_runs.py FOLDER 50 [SEED]         50 kills at random
     python tests/kill_runs.py FOLDER batch:1:0 ...     one kill for each of these places
+    python tests/kill_runs.py FOLDER finetune ...      the same of `dpose finetune` without old data, with its table
 
 Each run is a forked process in a folder of its own, with its own data set and no caches. It is killed once, then the
 same line (`resume=True`) is given again. The moments are random, of the first three kinds in turn, or named:
@@ -12,6 +13,7 @@ same line (`resume=True`) is given again. The moments are random, of the first t
                         BYTES from the N-th change on (RLIMIT_FSIZE)
     batch:EPOCH:BATCH   SIGKILL after a batch
     named:NAME:N:BYTES  as torn, from the N-th time on that a file or folder of this name is opened for writing or made
+    call:NAME:N         SIGKILL before the N-th call of a function, by its full name
 
 The last line is `N of KILLS equal`. Exit status 0 where all are.
 """
@@ -27,6 +29,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,8 @@ import torch._dynamo
 from resume_cases import Watched, checkpoint_digest, make_folder, short_run
 
 from dpose_yolo import DPoseError
+from dpose_yolo.commands import finetune as finetune_command
+from dpose_yolo.engine import finetune
 
 LONGEST = 6000  # bytes after which a write is torn at most; the largest files are far longer
 torch.set_num_threads(1)
@@ -61,9 +66,45 @@ class Recording(Watched):
                 file.write(f"{self.epoch} {self.digests[self.epoch]}\n")
 
 
+class Tuning(Recording, finetune.FineTuneTrainer):
+    """The same of a fine-tuning."""
+
+
 def settings(folder: Path) -> dict[str, Any]:
     """The command that is given again and again."""
     return {**short_run(folder), "name": "run", "resume": True}
+
+
+def tuning(folder: Path) -> dict[str, Any]:
+    """The same of a fine-tuning: 2 epochs of 20 batches, three measurements for the average, two for the table."""
+    own = {"model": str(folder.parent / "start" / "run" / "weights" / "last.pt"), "epochs": 2, "clusters": 2}
+    short = {k: v for k, v in settings(folder).items() if k in ("data", "project", "batch", "device", "verbose")}
+    return {**short, **own, "name": "run", "resume": True, "refits": 0, "split": "val", "bootstrap": 20}
+
+
+def go(folder: Path) -> None:
+    """Train, or go on; the folder beside which there is a model to start from holds a fine-tuning."""
+    if folder.name == "start" or not (folder.parent / "start").is_dir():
+        Recording(**settings(folder)).train()
+        return
+    finetune.FineTuneTrainer = Tuning  # type: ignore[misc]
+    finetune_command.main(tuning(folder))
+
+
+def on_call(name: str, number: int) -> None:
+    """Kill this process before the N-th call of a function."""
+    place, _, function = name.rpartition(".")
+    module, calls = import_module(place), 0
+    original = getattr(module, function)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(module, function, counted)
 
 
 def on_file_changes(folder: Path, then: Callable[[int, str], None]) -> None:
@@ -100,6 +141,8 @@ def child(folder: Path, kill: str) -> None:
     changes, writes, named = 0, 0, 0  # numbers of the last change and of the last write, and writes of the named file
     if kind == "batch":
         Recording.kill_at = (int(place[0]), int(place[1]))
+    if kind == "call":
+        on_call(place[0], int(place[1]))
 
     def changing(number: int, name: str) -> None:
         nonlocal changes, writes, named
@@ -116,7 +159,7 @@ def child(folder: Path, kill: str) -> None:
     on_file_changes(folder, changing)
     status = 0
     try:
-        Recording(**settings(folder)).train()
+        go(folder)
     except DPoseError as error:
         print(f"dpose: error: {error}")
         status = 0 if "nothing to resume" in str(error) else 1
@@ -161,7 +204,9 @@ def outcome(folder: Path) -> dict[str, Any]:
     rows = [line.split(",")[0] for line in (run / "results.csv").read_text().splitlines()[1:]]
     left = [p.name for p in (run / "weights").iterdir() if p.name not in ("last.pt", "best.pt")]
     left += [p.name for p in run.glob(".*tmp*")]
+    table = [(run / f).read_text() for f in ("finetune.csv", "finetune.md") if (run / f).is_file()]
     return {
+        "table": "".join(table).replace(str(folder), ""),
         "last": checkpoint_digest(run / "weights" / "last.pt"),
         "best": checkpoint_digest(run / "weights" / "best.pt"),
         "epochs": rows,
@@ -196,6 +241,10 @@ def epochs_done(folder: Path) -> int:
 def main(root: Path, kills: list[str], seed: int = 0) -> int:
     """Kill, compare, report; the exit status."""
     began = time.time()
+    if kills[0] == "finetune":
+        kills = kills[1:]
+        status, _ = start(make_folder(root / "start"))
+        assert status == 0, (root / "start" / "log.txt").read_text()[-2000:]
     whole = make_folder(root / "whole")
     status, cpu = start(whole)
     assert status == 0, (whole / "log.txt").read_text()[-2000:]

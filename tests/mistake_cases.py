@@ -105,3 +105,59 @@ def without(place: str, keep: bool = False) -> Spoil:
 
 def nothing(folder: Path) -> None:
     """The mistake is in the words alone."""
+
+
+def old_data(*spoils: Spoil) -> Spoil:
+    """A second set of the same kind, `old/cabin.yaml`; it is that which is spoilt."""
+
+    def spoil(folder: Path) -> None:
+        (folder / "old").mkdir()
+        shutil.copy(folder / CARD, folder / "old")
+        shutil.copytree(folder / "cabin_mini", folder / "old" / "cabin_mini")
+        for one in spoils:
+            one(folder / "old")
+
+    return spoil
+
+
+def empty_labels(part: str) -> Spoil:
+    """Nobody is labelled in a part."""
+
+    def spoil(folder: Path) -> None:
+        for file in (folder / "cabin_mini" / "labels" / part).glob("*.txt"):
+            file.write_text("")
+
+    return spoil
+
+
+TUNE = ["finetune", "model=pose.pt", "data=cabin.yaml", "epochs=1", "imgsz=64", "device=cpu"]
+OLD = "replay=old/cabin.yaml"
+NO_TEST = card("test: cabin_mini/images/test", "")
+# Of a fine-tuning, as `MISTAKES` in test_mistakes.py: what is done to the set, the words, what the line has to say.
+FINETUNE_MISTAKES: dict[str, tuple[Spoil, list[str], list[str]]] = {
+    "test folder empty": (
+        without("images/test", keep=True),
+        TUNE,
+        ["no images in the test part of", "cabin.yaml"],
+    ),
+    "old test folder empty": (
+        old_data(without("images/test", keep=True)),
+        [*TUNE, OLD],
+        ["no images in the test part of", "old/cabin.yaml"],
+    ),
+    "test labels empty": (empty_labels("test"), TUNE, ["all 4 label files of the test part are empty"]),
+    "old test labels empty": (
+        old_data(empty_labels("test")),
+        [*TUNE, OLD],
+        ["all 4 label files of the test part are empty"],
+    ),
+    "split without such a part": (NO_TEST, [*TUNE, "split=test"], ["cabin.yaml has no part 'test': it has train, val"]),
+    "split without such an old part": (
+        old_data(NO_TEST),
+        [*TUNE, OLD, "split=test"],
+        ["old/cabin.yaml has no part 'test': it has train, val"],
+    ),
+    "new data replayed": (nothing, [*TUNE, "replay=cabin.yaml"], ["replay=cabin.yaml is the new data itself"]),
+    "a fraction of the data": (nothing, [*TUNE, "fraction=0.5"], ["fraction is for dpose train: name the images"]),
+    "model to resume is not there": (nothing, ["finetune", "resume=last.pt"], ["no checkpoint last.pt to resume from"]),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpose_yolo.commands.common import absolute_project
@@ -13,10 +14,12 @@ from dpose_yolo.settings import load_cfg
 
 if TYPE_CHECKING:
     from dpose_yolo.engine.finetune import FineTuneTrainer
+    from dpose_yolo.engine.resume import TrainedRun
     from dpose_yolo.evaluation.data import EvaluationPart
 
 MEASURE = ("split", "bootstrap")  # settings of the measurement, which the training does not take
 PARTS = ("val", "test")
+MACHINE = ("device", "batch", "workers")  # settings of the validation, which may change before a table is made
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -30,28 +33,85 @@ def main(settings: dict[str, Any]) -> None:
         raise DPoseError(f"split={split} is not allowed: split takes {' or '.join(PARTS)}, test if the data has one")
     bootstrap = whole(settings, "bootstrap", 1000) if settings.get("bootstrap") not in (0, False) else 0
     settings.pop("bootstrap", None)
-    if not settings.get("resume"):
+    resume = settings.get("resume")
+    if not resume:
         require(settings, "model", "finetune")
         require(settings, "data", "finetune")
+    by_checkpoint = "name" not in settings and not settings.get("data")  # as in the engine's command: that in model=
+    if not resume or (resume is True and not by_checkpoint):
         settings = absolute_project(settings)
         settings.setdefault("name", "finetune")
+    from dpose_yolo.engine import checks
+
+    settings = checks.run_to_resume(settings)
+    done = only_table_missing(settings) if settings.get("resume") else None
+    run, written = make_table(done, split, bootstrap) if done else train(settings, split, bootstrap)
+    files = ["weights/best.pt", *written, "args.yaml", "postures.npz", "posture_draws.csv", "replay_draws.csv"]
+    print(f"\nResults in {run.save_dir}: {', '.join(f for f in files if (run.save_dir / f).exists())}")
+
+
+def train(
+    settings: dict[str, Any], split: str | None, bootstrap: int
+) -> tuple[FineTuneTrainer | TrainedRun, list[str]]:
+    """Fine-tune and make the table; the trainer and the names of the files."""
+    from ultralytics.utils import LOGGER
+
+    from dpose_yolo.engine.files import holding
     from dpose_yolo.engine.finetune import FineTuneTrainer
 
     trainer = FineTuneTrainer(**settings)
-    parts = evaluation_parts(trainer, split)  # before the training: what cannot be measured on costs no time
+    try:
+        parts = evaluation_parts(trainer, split)  # before the training: what cannot be measured on costs no time
+    except BaseException:
+        trainer.leave_nothing()
+        raise
     begun = time.monotonic()
     trainer.train()
-    seconds = time.monotonic() - begun
-    written = report(trainer, parts, bootstrap, seconds)
-    files = ["weights/best.pt", *written, "args.yaml", "postures.npz", "posture_draws.csv", "replay_draws.csv"]
-    print(f"\nResults in {trainer.save_dir}: {', '.join(f for f in files if (trainer.save_dir / f).exists())}")
+    seconds = round(time.monotonic() - begun, 1)
+    try:
+        with holding(trainer.save_dir):
+            return trainer, report(trainer, parts, bootstrap, seconds)
+    except KeyboardInterrupt:
+        LOGGER.warning(f"Stopped after the training; dpose finetune resume={trainer.last} makes the table")
+        raise
+    except DPoseError as error:
+        line = f"{error}; the training is done: dpose finetune resume={trainer.last} makes the table"
+        raise DPoseError(line) from error
 
 
-def evaluation_parts(trainer: FineTuneTrainer, split: str | None = None) -> dict[str, EvaluationPart]:
+def only_table_missing(settings: dict[str, Any]) -> TrainedRun | None:
+    """The run to go on with if it was ended after its training and before its table was written; else None."""
+    from dpose_yolo.engine.resume import trained_run
+    from dpose_yolo.report.finetune import FILES
+
+    run = trained_run(Path(str(settings["resume"])))
+    if run is None or (run.save_dir / FILES[-1]).exists():  # the last to be written
+        return None
+    for name in MACHINE:
+        setattr(run.args, name, settings.get(name, getattr(run.args, name)))
+    run.dpose["outside"] |= bool(settings.get("outside"))
+    return run
+
+
+def make_table(run: TrainedRun, split: str | None, bootstrap: int) -> tuple[FineTuneTrainer | TrainedRun, list[str]]:
+    """Make the table of a run whose training is done; the run and the names of the files."""
+    from ultralytics.utils import LOGGER
+
+    from dpose_yolo.engine.files import holding, sweep
+
+    with holding(run.save_dir):
+        sweep(run.save_dir)
+        for left in (run.save_dir / "weights").glob("resume-*.pt"):  # it may have been killed before they were removed
+            left.unlink()
+        LOGGER.info(f"The training in {run.save_dir} is done: only its table is missing")
+        return run, report(run, evaluation_parts(run, split), bootstrap, None)
+
+
+def evaluation_parts(trainer: FineTuneTrainer | TrainedRun, split: str | None = None) -> dict[str, EvaluationPart]:
     """The parts to measure on: of the new data and, where there is one, of the old.
 
     Args:
-        trainer: of the fine-tuning.
+        trainer: of the fine-tuning, or what its folder tells.
         split: which part; None for test where the data has one, else val.
     """
     from dpose_yolo.engine.finetune import judged_split
@@ -66,9 +126,22 @@ def evaluation_parts(trainer: FineTuneTrainer, split: str | None = None) -> dict
     }
 
 
-def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap: int, seconds: float) -> list[str]:
-    """Measure before and after on all parts, write and print it; names of the files."""
+def report(
+    trainer: FineTuneTrainer | TrainedRun, parts: dict[str, EvaluationPart], bootstrap: int, seconds: float | None
+) -> list[str]:
+    """Measure before and after on all parts, write and print it; names of the files.
+
+    What the training has found is read from its checkpoint: with several GPUs, or after a break, another process has
+    found it.
+
+    Args:
+        trainer: of the fine-tuning, or what its folder tells.
+        parts: to measure on.
+        bootstrap: replicates behind the intervals.
+        seconds: that the training took, None where nobody knows.
+    """
     from dpose_yolo.engine.averaging import averaging_of
+    from dpose_yolo.engine.finetune import change_of
     from dpose_yolo.evaluation.change import measure_change, posture_groups
     from dpose_yolo.evaluation.evaluate import jsonable
     from dpose_yolo.finetune.verdict import verdict
@@ -85,20 +158,19 @@ def report(trainer: FineTuneTrainer, parts: dict[str, EvaluationPart], bootstrap
         notes.append(f"{title}: {part.split} part of {part.data_file}, {len(part.truth.files)} images")
         if clusters:
             notes.append(f"{title}, tail: the third of postures that training shows least, {clusters.told}")
-    averaging = averaging_of(tuned)  # of the file: with several GPUs, another process has made it
+    averaging, change = averaging_of(tuned), change_of(tuned)
     if averaging is not None:
         notes.append(averaging.sentence())
-    change = getattr(trainer.draws, "change", None)
     if change is not None:
-        notes.append(change.sentence("the new data"))
+        notes.append(change["sentence"])
     old = changes["old"].differences["AP"] if "old" in changes else None
     advice = verdict(changes["new"].differences["AP"], old, trainer.dpose["max_drop"])
     result = {
         "start": start,
         "model": str(tuned),
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         "settings": {k: v for k, v in sorted(vars(trainer.args).items())},
-        "postures": change and {"lacking": change.lacking, "new": change.new, "foreign_share": change.share},
+        "postures": change and {name: change[name] for name in ("lacking", "new", "foreign_share")},
         "rows": [row for one in changes.values() for row in one.rows()],
         "notes": notes,
         "advice": {"ship": advice.ship, "sentence": advice.sentence},

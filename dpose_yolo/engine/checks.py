@@ -16,8 +16,10 @@ from ultralytics.utils import DATASETS_DIR, LOGGER, RANK
 
 from dpose_yolo.dataset import contained
 from dpose_yolo.dataset.first_look import first_look
+from dpose_yolo.engine.checkpoints import why_unreadable
 from dpose_yolo.engine.files import holding, sweep
 from dpose_yolo.engine.label_checks import label_problem
+from dpose_yolo.engine.resume import of_finetuning
 from dpose_yolo.engine.words import engine_line, one_line, plain
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.hints import missing_data, missing_model
@@ -40,6 +42,9 @@ def engine_errors(what: str, kpt_shape: Sequence[int] | None = None) -> Iterator
     except DPoseError:
         raise
     except (RuntimeError, OSError, LookupError, SyntaxError, TypeError, ValueError, AssertionError) as error:
+        unreadable = why_unreadable(error)
+        if unreadable:
+            raise DPoseError(f"{what}: {unreadable}") from error
         cause = error.__cause__ or error
         known = engine_line(plain(str(cause)))
         if known:
@@ -49,16 +54,26 @@ def engine_errors(what: str, kpt_shape: Sequence[int] | None = None) -> Iterator
             raise DPoseError(f"{what}: {one_line(cause)}") from error
         reason = label_problem(Path(img2label_paths([first[1]])[0]), *kpt_shape) or one_line(first[2])
         raise DPoseError(f"{what}: no image in it can be used, the first is {first[1]}: {reason}") from error
+    except AttributeError as error:  # a file that is a list, say; elsewhere it is a fault of ours
+        unreadable = why_unreadable(error)
+        if unreadable is None:
+            raise
+        raise DPoseError(f"{what}: {unreadable}") from error
 
 
-def require_data_file(data: Any) -> None:
-    """Raise `DPoseError` unless `data` names a file (or folder) that exists; nothing is downloaded."""
+def require_data_file(data: Any, what: str = "data") -> None:
+    """Raise `DPoseError` unless `data` names a file (or folder) that exists; nothing is downloaded.
+
+    Args:
+        data: what the setting is set to.
+        what: name of the setting.
+    """
     if not data:
-        raise DPoseError("no data given: set data= to a data YAML, e.g. data=data/cabin_mini.yaml")
+        raise DPoseError(f"no {what} given: set {what}= to a data YAML, e.g. {what}=data/cabin_mini.yaml")
     if not isinstance(data, str | Path):
-        raise DPoseError(f"data={data!r} is not a path: set data= to one data YAML")
+        raise DPoseError(f"{what}={data!r} is not a path: set {what}= to one data YAML")
     if not Path(data).exists():
-        raise DPoseError(missing_data(data))
+        raise DPoseError(missing_data(data, what))
 
 
 def require_data(data: Any, needs: Sequence[str] = ("train", "val"), outside: bool = False) -> None:
@@ -139,22 +154,33 @@ def run_to_resume(engine: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in engine.items() if k not in ("project", "name", "exist_ok")}, "resume": str(last)}
 
 
-def require_checkpoint(resume: Any) -> None:
+def require_checkpoint(resume: Any, finetune: bool = False) -> None:
     """Refuse what is not the checkpoint of an unfinished training.
 
     The engine would go on with any other run it finds, and only ask whether there is anything to do when it has
     overwritten the record of the run: a finished checkpoint no longer tells DPOSE's settings.
 
+    Args:
+        resume: the checkpoint.
+        finetune: whether it has to be that of a fine-tuning, which goes on by its own command; else it must not be.
+
     Raises:
-        DPoseError: when there is no such checkpoint, or nothing left to do.
+        DPoseError: when there is no such checkpoint, it is another command's, or nothing is left to do.
     """
     if resume is True:
         raise DPoseError("resume needs the run to go on with: name=, or resume=runs/train/weights/last.pt")
     if not Path(str(resume)).is_file():
         raise DPoseError(f"no checkpoint {resume} to resume from: give the path of a last.pt")
     with engine_errors(f"resume={resume} cannot be read as a checkpoint"):
-        epoch = torch_safe_load(str(resume))[0].get("epoch", -1)
-    if epoch < 0:
+        checkpoint = torch_safe_load(str(resume))[0]
+    if of_finetuning(checkpoint) != finetune:
+        if finetune:
+            raise DPoseError(
+                f"{resume} is of a training, not of a fine-tuning: go on with dpose train resume={resume}, "
+                "or start from it with model= in place of resume="
+            )
+        raise DPoseError(f"{resume} is of a fine-tuning: go on with dpose finetune resume={resume}")
+    if checkpoint.get("epoch", -1) < 0:
         weights = Path(str(resume)).resolve().parent
         if weights.name == "weights" and RANK in {-1, 0}:
             with holding(weights.parent):  # it may have been killed at its very end

@@ -31,7 +31,8 @@ def how_to_go_on(trainer: Any, settings: str = "") -> str:
     words = f"resume={trainer.last}{' ' if settings else ''}{settings}"
     if RANK != -1 and LAUNCHED not in os.environ:  # torchrun's, or another launcher's
         return f"every epoch before this one is kept: go on with the same command on every machine, and {words} in it"
-    return f"every epoch before this one is kept: go on with dpose train {words}"
+    command = ["train", *getattr(trainer, "COMMANDS", ())][-1]  # of the trainer: each goes on with its own runs only
+    return f"every epoch before this one is kept: go on with dpose {command} {words}"
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ultralytics.utils.torch_utils import strip_optimizer
+import torch
+from ultralytics.utils import torch_utils
 
+from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.readout import strip_readout
 from dpose_yolo.errors import DPoseError
 
@@ -112,12 +114,30 @@ def move_into_place(file: Path, folder: Path) -> None:
 
 
 def strip_checkpoint(checkpoint: str | Path, s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The engine's `strip_optimizer`, which also takes off the readout of the attention term; whole at any moment."""
+    """The engine's `strip_optimizer`, which also takes off the readout of the attention term; whole at any moment.
+
+    Raises:
+        DPoseError: for a file that is no checkpoint, or holds more than a model.
+    """
     target = Path(s or checkpoint)
+    content = read_checkpoint(checkpoint)
     with staging(target.parent) as folder:
         temporary = folder / target.name
-        found = strip_optimizer(checkpoint, str(temporary), updates)
-        if found:  # else it is no checkpoint: the engine has said so, and wrote nothing
-            strip_readout(temporary)
+        with _loaded(content):
+            found = torch_utils.strip_optimizer(checkpoint, str(temporary), updates)
+        if found:  # else there is no model in it: the engine has said so, and wrote nothing
+            if strip_readout(found):
+                torch.save(found, temporary)
             move_into_place(temporary, target.parent)
     return found
+
+
+@contextmanager
+def _loaded(content: dict[str, Any]) -> Iterator[None]:
+    """Within it, the engine strips this content, where by itself it loads the file without any restriction."""
+    load = torch_utils.torch_load
+    torch_utils.torch_load = lambda *args, **kwargs: content
+    try:
+        yield
+    finally:
+        torch_utils.torch_load = load

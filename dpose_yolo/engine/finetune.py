@@ -15,6 +15,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from dpose_yolo.engine import checks
 from dpose_yolo.engine.averaging import Averaging, average_with_start
 from dpose_yolo.engine.carried import carried_postures
+from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.explain import load_pose_model
 from dpose_yolo.engine.graph import EngineModel
@@ -27,6 +28,9 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
+
+CHANGE = "dpose_change"  # attribute of the model: how the new postures differ from those of its start
+FILES = ("replay", "old")  # settings that name a data YAML, besides the engine's `data`
 
 
 class FineTuneTrainer(DPoseTrainer):
@@ -59,9 +63,10 @@ class FineTuneTrainer(DPoseTrainer):
         """
         given = merged_settings(cfg, overrides or {}, settings)
         self._old_data: dict[str, Any] | None = None
+        given = checks.run_to_resume(given)  # whether a run of this name goes on or starts; only a new one has a start
         if not given.get("resume"):
             given = self._completed(given)
-        super().__init__(DEFAULT_CFG, given, _callbacks)
+        super().__init__(DEFAULT_CFG, whole_paths(given), _callbacks)
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The user's settings, with what follows from the starting model and the number of images."""
@@ -76,15 +81,18 @@ class FineTuneTrainer(DPoseTrainer):
         refuse_other_keypoints(model, start, data, str(given["data"]))
         for name in ("replay", "old"):
             if given.get(name):
-                checks.require_data_file(given[name])
-                refuse_unlike(data, str(given["data"]), read_data(given[name], outside), str(given[name]))
-        if float(given.get("balance_end", 1)) != 1:
+                checks.require_data_file(given[name], name)
+                old = read_data(given[name], outside)
+                refuse_unlike(data, str(given["data"]), old, str(given[name]))
+                if name == "replay" and Path(old["yaml_file"]).samefile(data["yaml_file"]):
+                    raise DPoseError(f"replay={given[name]} is the new data itself: name the old data, or leave it out")
+        if given.get("balance_end", 1) != 1:
             raise DPoseError("balance_end is for dpose train: a fine-tuning draws its few images evenly to the end")
+        if given.get("fraction", 1) != 1:  # the length, and what the average is measured on, follow from all images
+            raise DPoseError("fraction is for dpose train: name the images to fine-tune on in the data YAML")
         own = {k: v for k, v in getattr(model, "dpose", {}).items() if k in INHERITED_DPOSE}
         args = {k: v for k, v in model.args.items() if k in INHERITED}
-        # Whole paths: a resumed run may be started from another folder.
-        files = {name: str(Path(given[name]).resolve()) for name in ("replay", "old") if given.get(name)}
-        return {**args, **own, **recipe(len(labels), given), **given, **files, "start": str(Path(start).resolve())}
+        return {**args, **own, **recipe(len(labels), given), **given, "start": str(Path(start).resolve())}
 
     # Data
 
@@ -124,7 +132,7 @@ class FineTuneTrainer(DPoseTrainer):
             if draws.change is None:
                 LOGGER.info(f"Postures: not compared, {self.dpose['start']} brings none of these keypoints")
             else:
-                LOGGER.info(f"Postures: {draws.change.sentence(Path(str(self.args.data)).stem)}")
+                LOGGER.info(f"Postures: {draws.change.sentence(data_name(self.args.data))}")
         return draws
 
     def trained_postures(self) -> CarriedPostures:
@@ -152,6 +160,12 @@ class FineTuneTrainer(DPoseTrainer):
     def _attach(self) -> None:
         """DPOSE's criteria, with the distillation inside them."""
         super()._attach()
+        change = self.draws.change
+        if change is not None:  # in the checkpoint, for the table: with several GPUs, another process has found it
+            for whole in self._students():
+                told = {"lacking": change.lacking, "new": change.new, "foreign_share": float(change.share)}
+                told["sentence"] = change.sentence(data_name(self.args.data))
+                setattr(getattr(whole, "student_model", whole), CHANGE, told)
         if self.keep_weight() <= 0:
             return
         teacher = load_pose_model(self.dpose["start"]).float().to(self.device).eval()
@@ -197,6 +211,27 @@ class FineTuneTrainer(DPoseTrainer):
         for model in models:
             model.criterion = model.criterion.base
         return attached or bool(models)
+
+
+def change_of(tuned: Path) -> dict[str, Any] | None:
+    """How a checkpoint says that its new postures differ from its start's; None where they were not compared."""
+    content = read_checkpoint(tuned)
+    return getattr(content.get("ema") or content["model"], CHANGE, None)
+
+
+def whole_paths(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with whole paths of the old data, as `run_files.with_whole_paths` does it for the engine's."""
+    return {
+        k: str(Path(v).absolute()) if k in FILES and isinstance(v, str | Path) and v else v for k, v in given.items()
+    }
+
+
+def data_name(path: Any) -> str:
+    """What to call a data set: the name of its YAML, or of the folder where that says nothing, `cabin/data.yaml`."""
+    path = Path(path).absolute()
+    if path.suffix not in (".yaml", ".yml"):
+        return path.name
+    return path.parent.name if path.stem == "data" else path.stem
 
 
 def read_data(path: Any, outside: bool = False) -> dict[str, Any]:

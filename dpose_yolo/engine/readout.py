@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.utils.patches import torch_load
 
 from dpose_yolo.attention import readout_layer, readout_loss, readout_target
 from dpose_yolo.engine.attention import Assignment
 from dpose_yolo.engine.graph import EngineModel, FeatureTap, readout_layers, run_layers
 from dpose_yolo.engine.persons import persons_of
-from dpose_yolo.report.drawing import replacing
 
 # Name of the readout on the model: a submodule, so that the optimizer, the moving average, devices and resumed runs
 # carry it; outside the engine's layer list, so that no prediction or export sees it.
@@ -51,15 +48,10 @@ def remove_readout(model: EngineModel) -> bool:
     return True
 
 
-def strip_readout(checkpoint: Path) -> None:
-    """Take the readout out of a checkpoint of a finished training, in place; the file is whole at any moment."""
-    if not checkpoint.is_file():
-        return
-    content = torch_load(checkpoint, map_location="cpu")
+def strip_readout(content: dict[str, Any]) -> bool:
+    """Take the readout out of the content of a checkpoint of a finished training; whether there was one."""
     models = [content[k] for k in ("model", "ema") if isinstance(content.get(k), nn.Module)]
-    if any([remove_readout(m) for m in models]):
-        with replacing(checkpoint) as temporary:
-            torch.save(content, temporary)
+    return any([remove_readout(m) for m in models])
 
 
 class ReadoutTerm:

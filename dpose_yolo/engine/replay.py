@@ -117,26 +117,27 @@ class FineTuneDraws:
         self.weights = first_has(self.weights)
 
     def install(self, loader: Any, rank: int, world: int) -> None:
-        """Put the samplers into the engine's loader and the partner draws into the transforms of each part."""
-        batch = loader.batch_size
+        """Put the samplers into the engine's loader and the partner draws into the transforms of each part.
+
+        Counted is in the batch of all ranks: the share of old images does not depend on the number of processes.
+        """
+        batch = loader.batch_size * world
         old_count = old_in_batch(batch, self.settings["replay_share"]) if self.old else 0
         new_count = batch - old_count
         images = len(self.weights)
-        batches = max(self.batches, -(-images // (new_count * world)))
-        new = self._sampler(self.new, self.weights, batches * new_count * world, rank, world)
-        old = None
-        if self.old:
-            old = self._sampler(self.old, self.old.plan.expected, batches * old_count * world, rank, world)
-        self.sampler = ReplaySampler(new, old, new_count, old_count, images)
+        batches = max(self.batches, -(-images // new_count))
+        new = self._sampler(self.new, self.weights, batches * new_count)
+        old = self._sampler(self.old, self.old.plan.expected, batches * old_count) if self.old else None
+        self.sampler = ReplaySampler(new, old, new_count, old_count, images, rank, world)
         loader.batch_sampler.sampler.sampler = self.sampler
         object.__setattr__(loader, "sampler", self.sampler)  # torch forbids plain assignment after construction
 
-    def _sampler(self, part: BalancedDraws, weights: np.ndarray, draws: int, rank: int, world: int) -> PostureSampler:
-        """Draws of one part; the cap on repeats is that of an epoch as long as the part."""
+    def _sampler(self, part: BalancedDraws, weights: np.ndarray, draws: int) -> PostureSampler:
+        """Draws of one part, as by one process; the cap on repeats is that of an epoch as long as the part."""
         cap = max(self.settings["repeat_cap"] * draws / len(weights), draws / len(weights))
         expected = expected_counts(weights, draws, cap)
         balance_partners(part.dataset, expected)
-        return PostureSampler(expected, part.plan.cluster, self.seed, rank, world)
+        return PostureSampler(expected, part.plan.cluster, self.seed)
 
     def seek(self, epoch: int) -> None:
         """The next pass through the loader draws this epoch."""

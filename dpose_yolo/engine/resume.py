@@ -9,16 +9,75 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, YAML
+
+from dpose_yolo.engine.checkpoints import read_checkpoint
+from dpose_yolo.settings import specification
 
 FORMAT, VERSION = "dpose-resume", 1
 TEACHER = "teacher_model."  # of a distillation: frozen, and loaded from its own file again
+
+
+def of_finetuning(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the content of a checkpoint is that of a fine-tuning, which knows the model it started from.
+
+    A finished one has lost DPOSE's settings in its `train_args`; its model still brings them.
+    """
+    settings = checkpoint.get("train_args") or {}
+    own = getattr(checkpoint.get("ema") or checkpoint.get("model"), "dpose", {})
+    return bool(settings.get("start") or own.get("start"))
+
+
+@dataclass
+class TrainedRun:
+    """A fine-tuning whose training is done, as its folder tells of it: what its table needs of a trainer.
+
+    Attributes:
+        save_dir: its folder.
+        args: all its settings.
+        dpose: DPOSE's among them.
+    """
+
+    save_dir: Path
+    args: SimpleNamespace
+    dpose: dict[str, Any]
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.save_dir / "weights" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The result."""
+        return self.save_dir / "weights" / "best.pt"
+
+
+def trained_run(checkpoint: Path) -> TrainedRun | None:
+    """The fine-tuning whose training ended with a checkpoint; None for any other checkpoint, or none at all.
+
+    Raises:
+        DPoseError: for a file that cannot be read as a checkpoint.
+    """
+    folder = checkpoint.absolute().parent.parent
+    record = folder / "args.yaml"
+    if checkpoint.absolute().parent.name != "weights" or not (checkpoint.is_file() and record.is_file()):
+        return None
+    content = read_checkpoint(checkpoint)
+    if content.get("epoch", -1) >= 0 or not of_finetuning(content):
+        return None
+    args = YAML.load(record)
+    own = {name: args.get(name, setting.default) for name, setting in specification("finetune").items()}
+    return TrainedRun(folder, SimpleNamespace(**args), own)
 
 
 def state_file(checkpoint: Path) -> Path:

@@ -32,6 +32,7 @@ from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
+from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
 from dpose_yolo.hints import not_a_pose_model  # noqa: E402
 from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
@@ -89,7 +90,7 @@ class DPoseTrainer(DurableTrainer):
         engine = checks.run_to_resume(engine)
         dpose_settings.refuse_engine_values(engine)
         if engine.get("resume"):
-            checks.require_checkpoint(engine["resume"])
+            checks.require_checkpoint(engine["resume"], "finetune" in self.COMMANDS)
         else:
             checks.require_data(engine.get("data"), outside=self.dpose["outside"])
             engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
@@ -99,8 +100,8 @@ class DPoseTrainer(DurableTrainer):
         self._postures: CarriedPostures | None = None
         self._visible = 2
         try:
-            with checks.engine_errors("the settings cannot be used"):
-                super().__init__(DEFAULT_CFG, engine, _callbacks)
+            with checks.engine_errors("the settings cannot be used"), arguments_in_one_step():
+                super().__init__(DEFAULT_CFG, with_whole_paths(engine), _callbacks)
         except BaseException:
             self.leave_nothing()
             raise

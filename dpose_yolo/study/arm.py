@@ -75,13 +75,19 @@ def train(folder: Path, record: dict[str, Any]) -> None:
 
 
 def trained_epochs(checkpoint: Path) -> int | None:
-    """Epochs behind a checkpoint of the engine: -1 after a complete training, None without a readable one."""
+    """Epochs behind a checkpoint of the engine: -1 after a complete training, None without a readable one.
+
+    Raises:
+        DPoseError: for one that holds more than a model: the folder is a stranger's.
+    """
     if not checkpoint.is_file():
         return None
-    import torch
+    from dpose_yolo.engine.checkpoints import RefusedCheckpointError, read_checkpoint
 
     try:
-        epoch = torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"]
+        epoch = read_checkpoint(checkpoint)["epoch"]
+    except RefusedCheckpointError:
+        raise
     except Exception as error:  # cut off in the middle of writing, which shows in many ways
         print(f"{checkpoint} cannot be read ({type(error).__name__}): starting again", flush=True)
         return None
