@@ -133,7 +133,7 @@ def empty_labels(part: str) -> Spoil:
 TUNE = ["finetune", "model=pose.pt", "data=cabin.yaml", "epochs=1", "imgsz=64", "device=cpu"]
 OLD = "replay=old/cabin.yaml"
 NO_TEST = card("test: cabin_mini/images/test", "")
-# Of a fine-tuning, as `MISTAKES` in test_mistakes.py: what is done to the set, the words, what the line has to say.
+# Of a fine-tuning, joined with `MISTAKES` in test_mistakes.py: what is done to the set, the words, what the line says.
 FINETUNE_MISTAKES: dict[str, tuple[Spoil, list[str], list[str]]] = {
     "test folder empty": (
         without("images/test", keep=True),

@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from mistake_cases import card, copy_sample, in_pixels, labels, listed, nothing, without, write_models
+from mistake_cases import (
+    FINETUNE_MISTAKES,
+    card,
+    copy_sample,
+    in_pixels,
+    labels,
+    listed,
+    nothing,
+    without,
+    write_models,
+)
 
 from dpose_yolo import cli
 from dpose_yolo.export.formats import PACKAGES
@@ -44,7 +54,7 @@ def two_cards(folder: Path) -> None:
 
 boxes_only = labels(lambda words: words[:5])
 # name: (what is done to the set, the words, what the line has to say)
-MISTAKES = {
+MISTAKES = FINETUNE_MISTAKES | {
     "data misspelt": (nothing, but(TRAIN, "data=cabn.yaml"), ["no data file cabn.yaml: did you mean cabin.yaml?"]),
     "data nowhere": (
         nothing,
