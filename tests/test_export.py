@@ -78,7 +78,8 @@ def test_single_gives_the_likeliest_candidate(words, checkpoint, tmp_path):
 
 def test_half_precision_is_judged_by_ap(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(DPoseError, match=r"PyTorch itself reaches AP 0\.0000 .* nothing is proven, look at imgsz="):
-        export(checkpoint, tmp_path, "quantize=16", "name=nothing")
+        export(checkpoint, tmp_path / "nothing", "quantize=16")
+    assert not (tmp_path / "nothing" / "out" / "tiny.onnx").exists()
     monkeypatch.setattr(parity, "LEAST_AP", 0.0)  # this model has learnt nothing
     report = export(checkpoint, tmp_path, "quantize=16")
     assert report["bits"] == 16 and report["allowed"] == {"pixels": None, "AP": 0.005}

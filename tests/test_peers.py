@@ -294,7 +294,7 @@ def test_files_of_another_kind_are_refused_in_one_line(tmp_path):
 
 def test_missing_runtime_is_told_with_what_brings_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(DPoseError, match=r"x.tflite needs ai-edge-litert: pip install 'dpose_yolo\[peers\]'"):
+    with pytest.raises(DPoseError, match=r"x.tflite needs ai-edge-litert: pip install ai-edge-litert"):
         load_peer(tmp_path / "x.tflite")
 
 
