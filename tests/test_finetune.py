@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from engine_models import make_batch, tiny_model, tiny_yaml
+from engine_models import make_batch, tiny_model
+from finetune_cases import build_world
 from stick_figures import build_dataset
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from dpose_yolo import DPoseError, DPoseTrainer
+from dpose_yolo import DPoseError
 from dpose_yolo.cli import run
 from dpose_yolo.commands.finetune import main as finetune_main
 from dpose_yolo.engine import averaging
@@ -26,25 +27,14 @@ from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.finetune import FineTuneTrainer
 from dpose_yolo.engine.keep import KeepCriterion
 
-SIGMAS = "kpt_oks_sigmas: [" + ", ".join(["0.5"] * 17) + "]\n"  # so wide that a model of few steps has an AP
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> SimpleNamespace:
     """An old and a new data set, and a model trained on the old one."""
-    folder = tmp_path_factory.mktemp("finetune")
-    old, new = build_dataset(folder / "old"), build_dataset(folder / "new", train=13, val=6, test=6, seed=5)
-    for card in (old, new):
-        card.write_text(card.read_text() + SIGMAS)
-    model = folder / "tiny.yaml"
-    model.write_text(yaml.safe_dump(tiny_yaml()))
-    start = DPoseTrainer(
-        model=str(model), data=str(old), imgsz=64, epochs=12, batch=8, device="cpu", plots=False, att=0, clusters=4,
-        project=str(folder / "runs"), name="start", verbose=False, val=False, optimizer="AdamW", lr0=0.01, nbs=8,
-        mosaic=0, warmup_epochs=0, refits=0,
+    return build_world(
+        tmp_path_factory.mktemp("finetune"), {}, {"train": 13, "val": 6, "test": 6}, epochs=12, clusters=4,
+        optimizer="AdamW", lr0=0.01, nbs=8, mosaic=0, warmup_epochs=0,
     )  # fmt: skip
-    start.train()
-    return SimpleNamespace(folder=folder, old=str(old), new=str(new), start=str(start.last), trainer=start)
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from engine_models import tiny_yaml
+from finetune_cases import build_world
 from resume_cases import checkpoint_digest
-from stick_figures import build_dataset
 from test_faults import HOLD
 from test_resume import kill_runs
 from ultralytics.utils import LOGGER
@@ -24,28 +23,17 @@ from dpose_yolo.engine import finetune as engine
 from dpose_yolo.engine.finetune import FineTuneTrainer, data_name
 from dpose_yolo.evaluation import change
 
-SIGMAS = "kpt_oks_sigmas: [" + ", ".join(["0.5"] * 17) + "]\n"
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> SimpleNamespace:
     """An old and a new data set, a model trained on the old one, and a training of it that was broken off."""
-    folder = tmp_path_factory.mktemp("resume")
-    old, new = build_dataset(folder / "old", train=8, val=4), build_dataset(folder / "new", train=8, val=4, seed=5)
-    for card in (old, new):
-        card.write_text(card.read_text() + SIGMAS)
-    model = folder / "tiny.yaml"
-    model.write_text(yaml.safe_dump(tiny_yaml()))
-    settings = {
-        "model": str(model), "data": str(old), "imgsz": 64, "epochs": 2, "batch": 8, "device": "cpu", "plots": False,
-        "att": 0, "clusters": 2, "project": str(folder / "runs"), "verbose": False, "val": False, "refits": 0,
-    }  # fmt: skip
-    start = DPoseTrainer(**settings, name="start")
-    start.train()
-    broken = Broken.of(DPoseTrainer)(**settings, name="broken")
+    parts = {"train": 8, "val": 4}
+    world = build_world(tmp_path_factory.mktemp("resume"), parts, parts, epochs=2, clusters=2)
+    broken = Broken.of(DPoseTrainer)(**world.settings, name="broken")
     with pytest.raises(KeyboardInterrupt):
         broken.train()
-    return SimpleNamespace(folder=folder, old=str(old), new=str(new), start=str(start.last), broken=broken)
+    world.broken = broken
+    return world
 
 
 @pytest.fixture

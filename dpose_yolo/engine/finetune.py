@@ -23,6 +23,7 @@ from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
+from dpose_yolo.engine.run_files import with_whole_paths
 from dpose_yolo.engine.trainer import DPoseTrainer, merged_settings
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
@@ -66,7 +67,7 @@ class FineTuneTrainer(DPoseTrainer):
         given = checks.run_to_resume(given)  # whether a run of this name goes on or starts; only a new one has a start
         if not given.get("resume"):
             given = self._completed(given)
-        super().__init__(DEFAULT_CFG, whole_paths(given), _callbacks)
+        super().__init__(DEFAULT_CFG, with_whole_paths(given, FILES), _callbacks)
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The user's settings, with what follows from the starting model and the number of images."""
@@ -217,13 +218,6 @@ def change_of(tuned: Path) -> dict[str, Any] | None:
     """How a checkpoint says that its new postures differ from its start's; None where they were not compared."""
     content = read_checkpoint(tuned)
     return getattr(content.get("ema") or content["model"], CHANGE, None)
-
-
-def whole_paths(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with whole paths of the old data, as `run_files.with_whole_paths` does it for the engine's."""
-    return {
-        k: str(Path(v).absolute()) if k in FILES and isinstance(v, str | Path) and v else v for k, v in given.items()
-    }
 
 
 def data_name(path: Any) -> str:

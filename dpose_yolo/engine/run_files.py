@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,10 @@ def arguments_in_one_step() -> Iterator[None]:
         engine_trainer.YAML = before
 
 
-def with_whole_paths(engine: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the engine with whole paths of files that are there: a run may be resumed from another folder.
+def with_whole_paths(given: Mapping[str, Any], names: Sequence[str] = FILES) -> dict[str, Any]:
+    """Settings with whole paths of files that are there: a run may be resumed from another folder.
 
     Links are not followed: a data YAML may stand for a folder by where its link lies.
     """
-    found = {k: engine[k] for k in FILES if isinstance(engine.get(k), str | Path) and engine[k]}
-    return {**engine, **{k: str(Path(v).absolute()) for k, v in found.items() if Path(v).exists()}}
+    found = {k: given[k] for k in names if isinstance(given.get(k), str | Path) and given[k]}
+    return {**given, **{k: str(Path(v).absolute()) for k, v in found.items() if Path(v).exists()}}
