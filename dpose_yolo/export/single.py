@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.export.graph import Graph
+from dpose_yolo.export.resize import resize
 from dpose_yolo.report.drawing import replacing
 from dpose_yolo.runtime.card import SINGLE
 from dpose_yolo.runtime.pictures import PADDING, Placement
@@ -33,8 +35,7 @@ class SingleOptions:
         roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
         frame: width and height of the camera's pictures, None if only the runtime knows.
         preprocess: take uint8 pictures (1, H, W, C) in BGR order rather than letterboxed floats: of the size of `frame`
-            (borders and resizing by whole steps are then in the graph, and results in pixels of the frame), else of the
-            network's input.
+            (the letterbox is then in the graph, and results are in pixels of the frame), else of the network's input.
         grey: those pictures have one channel.
     """
 
@@ -42,37 +43,6 @@ class SingleOptions:
     frame: tuple[int, int] | None = None
     preprocess: bool = False
     grey: bool = False
-
-
-class _Graph:
-    """Appends nodes with constants to an ONNX graph."""
-
-    def __init__(self, graph: Any, opset: int):
-        self.graph, self.opset, self.count = graph, opset, 0
-        self.nodes: list[Any] = []
-
-    def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """Name of a new constant."""
-        self.count += 1
-        name = f"dpose_constant_{self.count}"
-        self.graph.initializer.append(numpy_helper.from_array(np.asarray(values, dtype), name))
-        return name
-
-    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add a node; the name of its output."""
-        self.count += 1
-        output = name or f"dpose_{kind.lower()}_{self.count}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=f"dpose/{output}", **attributes))
-        return output
-
-    def slice(self, value: str, start: int, stop: int, axis: int = 1) -> str:
-        """Part of a tensor along an axis."""
-        ends = [self.constant([n], np.int64) for n in (start, stop, axis)]
-        return self.add("Slice", value, *ends)
-
-    def reshape(self, value: str, shape: Any, name: str = "") -> str:
-        """The same numbers in another shape."""
-        return self.add("Reshape", value, self.constant(shape, np.int64), name=name)
 
 
 def write_single(source: str | Path, target: str | Path, options: SingleOptions) -> Path:
@@ -97,9 +67,9 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     classes = len(ast.literal_eval(told["names"]))
     place = check_frame(options, (height, width))
     inside = options.preprocess and options.frame is not None
-    tail = _Graph(model.graph, opset)
+    tail = Graph(model.graph, opset)
     _choose(tail, model.graph.output[0].name, classes, kpt_shape, options.roi, place, inside)
-    head = _Graph(model.graph, opset)
+    head = Graph(model.graph, opset)
     head.count = tail.count
     if options.preprocess:
         _prepare(head, channels, place, options.grey)
@@ -131,32 +101,13 @@ def check_frame(options: SingleOptions, size: tuple[int, int]) -> Placement:
         size: height and width of the input.
 
     Raises:
-        DPoseError: for a region without a frame, and a letterbox that a graph cannot do as OpenCV does.
+        DPoseError: for a region without a frame.
     """
     frame = (options.frame[1], options.frame[0]) if options.frame else None
     place = Placement.centred(frame or size, size)
     if options.roi and not frame:
         raise DPoseError("roi is a share of the camera's picture: say its width and height too, frame=(640, 480)")
-    if options.preprocess and frame and not _whole_steps(place):
-        fitting = [str(max(frame) // n) for n in range(1, 9) if max(frame) % (32 * n) == 0 and min(frame) % n == 0]
-        raise DPoseError(
-            f"pictures of {frame[1]}x{frame[0]} are no whole multiple of the input's "
-            f"{place.size[1]}x{place.size[0]}, and only by whole steps a graph resizes as OpenCV does: "
-            + (f"give imgsz={' or '.join(fitting)}, " if fitting else "")
-            + f"leave out preprocess=True, or leave out frame= and letterbox the pictures to {size[1]}x{size[0]} before"
-        )
     return place
-
-
-def _whole_steps(place: Placement) -> bool:
-    """Whether a picture is made smaller by the same whole number in both directions, or not at all.
-
-    OpenCV resizes bytes in fixed-point numbers. By a whole step its result is the exact mean, rounded half up; by any
-    other one pixel in ten is off by a grey level, which moves keypoints by more than parity allows (at 160 px by up to
-    0.6 px of the picture, once). How it rounds is not promised between versions and processors, so it is not imitated.
-    """
-    (height, width), (seen_height, seen_width) = place.picture, place.size
-    return height % seen_height == 0 and height // seen_height * seen_width == width
 
 
 def _check(model: Any, source: str | Path, opset: int) -> tuple[int, int, int, int]:
@@ -175,7 +126,7 @@ def _check(model: Any, source: str | Path, opset: int) -> tuple[int, int, int, i
     return shapes[0][1], shapes[0][2], shapes[0][3], shapes[1][2]
 
 
-def _choose(g: _Graph, output: str, classes: int, kpt_shape: Any, roi: Any, place: Placement, to_frame: bool) -> None:
+def _choose(g: Graph, output: str, classes: int, kpt_shape: Any, roi: Any, place: Placement, to_frame: bool) -> None:
     """Nodes from all candidates to the likeliest one."""
     scores = g.slice(output, 4, 4 + classes)
     if classes > 1:
@@ -207,7 +158,7 @@ def _choose(g: _Graph, output: str, classes: int, kpt_shape: Any, roi: Any, plac
     g.add("Identity", points, name="keypoints")
 
 
-def _prepare(g: _Graph, channels: int, place: Placement, grey: bool) -> None:
+def _prepare(g: Graph, channels: int, place: Placement, grey: bool) -> None:
     """Nodes from uint8 pictures to the network's input; the graph's input is exchanged."""
     if channels == 1 and not grey:
         raise DPoseError("the model takes grey pictures: set grey=True with preprocess=True")
@@ -215,11 +166,11 @@ def _prepare(g: _Graph, channels: int, place: Placement, grey: bool) -> None:
     old = g.graph.input[0]
     kind = old.type.tensor_type.elem_type
     (height, width), (left, top), (high, wide) = place.size, place.corner, place.input
-    value = g.add("Transpose", g.add("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
-    if place.size != place.picture:
-        sizes = g.constant([1, seen, height, width], np.int64)
-        value = g.add("Resize", value, "", "", sizes, mode="linear", coordinate_transformation_mode="half_pixel")
-        value = g.add("Floor", g.add("Add", value, g.constant(0.5)))  # whole numbers, halves up, as OpenCV's
+    if place.size == place.picture:
+        value = g.add("Cast", "picture", to=TensorProto.FLOAT)
+    else:
+        value = resize(g, "picture", seen, place.picture, place.size)
+    value = g.add("Transpose", value, perm=[0, 3, 1, 2])
     if place.size != place.input:
         borders = [0, 0, top, left, 0, 0, high - height - top, wide - width - left]
         value = g.add("Pad", value, g.constant(borders, np.int64), g.constant(float(PADDING)), mode="constant")

@@ -42,6 +42,9 @@ def tensorrt_problems(path: str | Path) -> list[str]:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
         if kind not in TYPES:
             problems.append(f"{value.name} holds {kind} numbers")
+    bytes_in = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    users = sorted({n.op_type for n in model.graph.node if bytes_in & set(n.input)} - {"Cast"})
+    problems += [f"{kind} of bytes, which it only converts" for kind in users]
     problems += _quantisation(model)
     graph = onnx.shape_inference.infer_shapes(model).graph
     open_ends = [v.name for v in ends if not _fixed(v)]
