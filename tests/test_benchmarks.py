@@ -4,6 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
+import yaml
+
+from dpose_yolo.dataset.card import read_card
+
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 IMPORT_ALL = """
@@ -21,3 +27,25 @@ def test_every_benchmark_can_be_imported():
     assert done.returncode == 0, done.stderr[-2000:]
     names = {path.stem for path in FOLDER.glob("*.py")}
     assert len(names) > 8 and set(done.stdout.split()) >= names
+
+
+def test_a_set_in_cocos_layout(tmp_path):
+    """By name: what both have moves, what only one has is dropped or unlabelled."""
+    for kind in ("images", "labels"):
+        (tmp_path / "own" / kind / "train").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "own/images/train/a.png"), np.zeros((8, 8, 3), np.uint8))
+    label = "0 0.5 0.5 0.4 0.4 0.1 0.2 2 0.3 0.4 1 0.5 0.6 2"
+    (tmp_path / "own/labels/train/a.txt").write_text(label + "\n", encoding="utf-8")
+    card = {"train": "images/train", "kpt_shape": [3, 3], "flip_idx": [0, 1, 2], "names": {0: "person"}}
+    card["kpt_names"] = {0: ["right_wrist", "neck", "nose"]}
+    (tmp_path / "own/data.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    command = [sys.executable, str(FOLDER / "layout.py"), f"data={tmp_path}/own/data.yaml", f"dst={tmp_path}/new"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    words = (tmp_path / "new/labels/train/a.txt").read_text(encoding="utf-8").split()
+    points = np.array(words[5:], float).reshape(17, 3)
+    assert words[:5] == ["0", "0.500000", "0.500000", "0.400000", "0.400000"]
+    np.testing.assert_array_equal(points[[0, 10]], [[0.5, 0.6, 2], [0.1, 0.2, 2]])
+    assert not np.delete(points, [0, 10], axis=0).any()
+    assert read_card(tmp_path / "new/data.yaml").flip_idx[10] == 9
+    assert (tmp_path / "new/images/train/a.png").read_bytes() == (tmp_path / "own/images/train/a.png").read_bytes()
