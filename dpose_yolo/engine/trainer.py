@@ -23,6 +23,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_m
 
 from dpose_yolo import settings as dpose_settings  # noqa: E402
 from dpose_yolo.engine import checks, label_checks, words  # noqa: E402
+from dpose_yolo.engine.allocator import keep_freed_memory  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.caches import guard_caches  # noqa: E402
@@ -252,6 +253,8 @@ class DPoseTrainer(DurableTrainer):
 
     def _setup_train(self) -> None:
         """The engine's, then the DPOSE criteria on the live model and on its moving average."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         super()._setup_train()
         if self.args.channels_last and self.device.type == "cpu":
             # The engine keeps this to CUDA; on a CPU with oneDNN it can pay too. The live model only:
