@@ -1,9 +1,9 @@
 """Memory that a training on the CPU would give back and ask for again in every step stays with the process.
 
 The allocator of glibc hands large blocks back to the system when they are freed; the next step gets them anew, page
-by page, each emptied by the kernel. How much of this happens follows from the order of the first allocations, and so differs
-from one start of the same training to the next by a tenth of its time and more (docs/benchmarks.md, What the parts cost
-in training). Kept blocks change no number.
+by page, each emptied by the kernel. How much of this happens follows from the order of the first allocations, and
+so differs from one start of the same training to the next by a tenth of its time and more (docs/benchmarks.md, What
+the parts cost in training). Kept blocks change no number.
 """
 
 from __future__ import annotations
