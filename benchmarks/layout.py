@@ -52,10 +52,12 @@ def moved(rows: np.ndarray, dims: int, found: list[int | None]) -> np.ndarray:
 
 def write_part(card: Card, part: str, found: list[int | None], dst: Path) -> int:
     """Write images and labels of a part; the number of images."""
-    count = 0
     for kind in ("images", "labels"):
         (dst / kind / part).mkdir(parents=True, exist_ok=True)
-    for image in sorted(part_images(card, part)):
+    images = sorted(part_images(card, part))
+    if len({Path(image).stem for image in images}) < len(images):
+        raise DPoseError(f"the {part} part of {card.file} has two images of one name: rename one, all go in one folder")
+    for image in images:
         target = dst / "images" / part / Path(image).name
         if not target.exists():
             try:
@@ -66,11 +68,9 @@ def write_part(card: Card, part: str, found: list[int | None], dst: Path) -> int
             read = read_label(label_of(image), card.count, card.dims, card.classes)
             if read.problems:
                 raise DPoseError(f"{label_of(image)}: {read.problems[0].text}; mend it first (dpose check)")
-            rows = read.rows
             label = dst / "labels" / part / f"{target.stem}.txt"
-            label.write_text(label_text(moved(rows, card.dims, found)), encoding="utf-8")
-        count += 1
-    return count
+            label.write_text(label_text(moved(read.rows, card.dims, found)), encoding="utf-8")
+    return len(images)
 
 
 def main(words: list[str]) -> None:

@@ -102,8 +102,19 @@ def engine_models() -> list[str]:
     return sorted(file.name.replace("-pose", f"{scale}-pose") for file in files for scale in "nsmlx")
 
 
-def not_a_pose_model(path: str | Path, task: str) -> str:
-    """The line for a model of another task: detect, segment, classify, ..."""
+def not_a_pose_model(path: str | Path, task: str, lends: bool = False) -> str:
+    """The line for a model of another task: detect, segment, classify, ...
+
+    Args:
+        path: its file.
+        task: of the model.
+        lends: a training was to start from it, which can take over what fits of its backbone and neck.
+    """
     line = f"{path} is a {task} model: give a pose model, one that finds keypoints"
     published = re.fullmatch(r"(yolo(?:v8|11|12|26)[nsmlx])(?:-\w+)?\.pt", Path(path).name)
-    return f"{line}, e.g. {published[1]}-pose.pt" if published else f"{line}, e.g. one that `dpose train` wrote"
+    if not published:
+        return f"{line}, e.g. one that `dpose train` wrote"
+    line += f", e.g. {published[1]}-pose.pt"
+    return (
+        f"{line}, or take what fits of its weights: model={published[1]}-pose.yaml pretrained={path}" if lends else line
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -233,13 +232,7 @@ class DPoseTrainer(DurableTrainer):
         if (
             task != "pose" and isinstance(cfg, Mapping) and "kpt_shape" not in cfg
         ):  # not `pretrained`, which lends parts
-            line = not_a_pose_model(self.args.model, task)
-            published = re.fullmatch(r"(yolo\w+?)(-\w+)?\.pt", Path(str(self.args.model)).name)
-            if published:  # the pose model of the same size, whose backbone and neck fit
-                line += (
-                    f", or take what fits of its weights: model={published[1]}-pose.yaml pretrained={self.args.model}"
-                )
-            raise DPoseError(line)
+            raise DPoseError(not_a_pose_model(self.args.model, task, lends=True))
         with checks.engine_errors(f"model={self.args.model} cannot be used as a pose model"):
             model = super().get_model(cfg, weights, verbose)
             if self.dpose["att"] > 0 and self.dpose["att_map"] == "readout":

@@ -85,8 +85,7 @@ def _rows(g: Graph, picture: str, channels: int, width: int, target: tuple[int, 
     sums = []
     for n, weight in enumerate(weights(share)):
         taps = g.constant(np.clip(columns + n, 0, width - 1), np.int64)
-        value = g.reshape(
-            g.add("Gather", picture, taps, axis=2), [1, target[0], target[1] * channels]
-        )  # one long row: weights need no broadcasting in it
+        pixels = g.add("Gather", picture, taps, axis=2)
+        value = g.reshape(pixels, [1, target[0], target[1] * channels])  # long rows: no broadcasting of weights in them
         sums.append(g.add("Mul", value, g.constant(np.repeat(weight, channels) / 16)))
     return g.add("Floor", g.add("Add", *sums))
