@@ -325,3 +325,34 @@ def test_one_channel_model():
     loss, items = model.loss(batch)
     loss.sum().backward()
     assert items["att_loss"] > 0
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_several_keypoints_are_the_mean_of_single_ones(order):
+    """Three keypoints in a step: three different ones of each image, and loss and gradient are the mean of theirs."""
+    batch = make_batch()
+    batch["keypoints"][..., 2] = 2
+    model = tiny_model().train()
+    criterion = attach(model, att_keypoints=3, att_order=order, att_bn="batch")
+    term, drawn = criterion.term, []
+    choose = term.choose
+    term.choose = lambda *a: drawn.append(choose(*a)) or drawn[-1]
+    loss, _ = model.loss(batch)
+    loss[-1].backward()
+    total, together = loss[-1].item(), gradients(model)
+    persons = torch.stack([t.points for t in drawn[0]], 1)
+    for image, weight in zip(persons, drawn[0][0].weight, strict=True):
+        assert weight == 0 or len({tuple(p.tolist()) for p in image}) == 3
+    single, alone = [], []
+    for target in drawn[0]:
+        model = tiny_model().train()
+        term = attach(model, att_order=order, att_bn="batch").term
+        term.choose = lambda *_, t=target: [t]
+        loss, _ = model.loss(batch)
+        loss[-1].backward()
+        alone.append(loss[-1].item())
+        single.append(gradients(model))
+    assert total == pytest.approx(sum(alone) / 3, rel=1e-5) and len(set(alone)) == 3
+    for name, grad in together.items():
+        expected = sum(g[name] for g in single if name in g) / 3
+        assert torch.allclose(grad, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())), name

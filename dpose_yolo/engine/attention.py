@@ -110,7 +110,7 @@ class AttentionTerm:
         """
         assert self.tap is not None
         tapped = self.tap.take()
-        target = self.choose(batch, assignment, step)
+        targets = self.choose(batch, assignment, step)
         frozen = self.settings["att_bn"] == "frozen"
         autocast = torch.is_autocast_enabled(raw_keypoints.device.type)
         # Maps of a frozen backbone are no part of the training graph; order 2 still trains the layers after them.
@@ -118,11 +118,11 @@ class AttentionTerm:
         if not frozen and not autocast and not detached:
             # The graph of the training pass itself carries the gradient.
             keypoints = split_keypoints(raw_keypoints, self.model.model[-1].kpt_shape)
-            return self._loss([tapped[i] for i in self.layers], keypoints, target, batch)
+            return self._loss([tapped[i] for i in self.layers], keypoints, targets, batch)
         # Otherwise the layers after the map run a second time: with frozen batch norms, so that the map of an image is
         # its own, and in full precision, since a half-precision inner gradient underflows or poisons the weights.
         tapped = {i: y if y.requires_grad else y.detach().requires_grad_() for i, y in tapped.items()}
-        return self._replay(tapped, target, batch, frozen)
+        return self._replay(tapped, targets, batch, frozen)
 
     def validation(self, batch: dict[str, Any], assignment: Assignment) -> torch.Tensor:
         """Attention loss of a validation batch, averaged over its images, detached.
@@ -134,44 +134,49 @@ class AttentionTerm:
             image = batch["img"].detach().clone().float()
             plain = {k: v.detach().clone() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
             copies = [t.detach().clone() for t in (assignment.foreground, assignment.person, assignment.score)]
-            target = self.choose(plain, Assignment(*copies), step=0)
+            targets = self.choose(plain, Assignment(*copies), step=0)
             start = self.layers[0]
             with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
                 outputs = run_layers(self.model, {}, 0, start + 1, image)
             tapped = {i: outputs[i].clone().requires_grad_() for i in needed_outputs(self.model, start)}
-            return self._replay(tapped, target, plain, frozen=True).detach()
+            return self._replay(tapped, targets, plain, frozen=True).detach()
 
-    def choose(self, batch: dict[str, Any], assignment: Assignment, step: int) -> KeypointTarget:
-        """Draw a keypoint of an assigned person for each image of the batch."""
+    def choose(self, batch: dict[str, Any], assignment: Assignment, step: int) -> list[KeypointTarget]:
+        """Draw `att_keypoints` keypoints of assigned persons for each image, different ones where it has as many."""
         device = assignment.person.device
         keypoints, boxes = persons_of(batch, device)
         draw = torch.from_numpy(uniform_draws(batch["im_file"], self.seed, step)).to(device)
         assigned = torch.where(assignment.foreground, assignment.person, -1)
-        return choose_keypoints(keypoints, assigned, assignment.score, boxes, draw, self.visible)
+        number = self.settings["att_keypoints"]
+        # Equal steps around the circle from one draw: no keypoint comes twice before all have come.
+        draws = [(draw + k / number) % 1.0 for k in range(number)]
+        return [choose_keypoints(keypoints, assigned, assignment.score, boxes, d, self.visible) for d in draws]
 
     def _replay(
-        self, tapped: dict[int, torch.Tensor], target: KeypointTarget, batch: dict[str, Any], frozen: bool
+        self, tapped: dict[int, torch.Tensor], targets: list[KeypointTarget], batch: dict[str, Any], frozen: bool
     ) -> torch.Tensor:
         """Run the layers after the first map again and take the loss there."""
         start, layers = self.layers[0], self.model.model
         with torch.autocast(batch["img"].device.type, enabled=False), batch_norm(layers[start + 1 :], frozen):
             outputs = run_layers(self.model, {i: y.float() for i, y in tapped.items()}, start + 1, len(layers) - 1)
             keypoints = head_output(self.model, outputs)["kpts"]
-            return self._loss([outputs[i] for i in self.layers], keypoints, target, batch)
+            return self._loss([outputs[i] for i in self.layers], keypoints, targets, batch)
 
     def _loss(
-        self, maps: list[torch.Tensor], keypoints: torch.Tensor, target: KeypointTarget, batch: dict[str, Any]
+        self, maps: list[torch.Tensor], keypoints: torch.Tensor, targets: list[KeypointTarget], batch: dict[str, Any]
     ) -> torch.Tensor:
-        """Eq. 4 to 8 for every attended layer, averaged over layers and images."""
+        """Eq. 4 to 8 for every drawn keypoint and attended layer, averaged over keypoints, layers and images."""
         s = self.settings
-        scores = target.scores(keypoints, logit=s["att_target"] == "logit")
-        gradients = score_gradients(scores, maps, differentiable=s["att_order"] == 2)  # Eq. 4
-        total = scores.new_zeros(())
-        for feature, gradient in zip(maps, gradients, strict=True):
-            cam = keypoint_cam(feature, gradient)  # Eq. 5
-            attention = attention_map(cam, s["att_omega"], s["att_sigma"])  # Eq. 6
-            height, width = cam.shape[1:]
-            stride = (batch["img"].shape[2] / height, batch["img"].shape[3] / width)
-            heatmap = keypoint_heatmap(target.points, target.size * s["att_radius"], (height, width), stride)  # Eq. 7
-            total = total + attention_loss(attention, heatmap, target.weight, s["att_norm"]).mean()  # Eq. 8
-        return total / len(maps)
+        total = keypoints.new_zeros(())
+        for target in targets:
+            scores = target.scores(keypoints, logit=s["att_target"] == "logit")
+            gradients = score_gradients(scores, maps, differentiable=s["att_order"] == 2)  # Eq. 4
+            for feature, gradient in zip(maps, gradients, strict=True):
+                cam = keypoint_cam(feature, gradient)  # Eq. 5
+                attention = attention_map(cam, s["att_omega"], s["att_sigma"])  # Eq. 6
+                height, width = cam.shape[1:]
+                stride = (batch["img"].shape[2] / height, batch["img"].shape[3] / width)
+                radius = target.size * s["att_radius"]
+                heatmap = keypoint_heatmap(target.points, radius, (height, width), stride)  # Eq. 7
+                total = total + attention_loss(attention, heatmap, target.weight, s["att_norm"]).mean()  # Eq. 8
+        return total / (len(maps) * len(targets))
