@@ -7,12 +7,13 @@ Arms, each with the same number of images through the network as `replay` has:
     engine   the engine's own training from the model, its default settings, new images only
     recipe   `dpose finetune` without anything against forgetting (keep=0 norms=trained start_share=0)
     keep     `dpose finetune` without old data
+    recall   `dpose finetune` without old data, from a model that carries some of their images (memory=)
     replay   `dpose finetune` with the old data
     scratch  `dpose train` on the new images from nothing
 
 Settings: images=20,50,200,1000,all arms=... seeds=1 threads=2 project=runs/bench-finetune; others are every training's.
 The first images of one shuffled list are taken: larger sets hold the smaller ones. Without model= one is trained
-on the old data (start_epochs=40). Every finished arm is a line of results.csv and is not run again; table.md is written
+on the old data (start_epochs=40, memory=400). Every finished arm is a line of results.csv and is not run again; table.md is written
 after each. Several commands may fill one folder at a time, each with model= and its own images= or arms=.
 """
 
@@ -34,7 +35,7 @@ from dpose_yolo.cli import parse_arguments
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import specification
 
-ARMS = ("engine", "recipe", "keep", "replay", "scratch")
+ARMS = ("engine", "recipe", "keep", "recall", "replay", "scratch")
 OWN = ("new", "old", "model", "images", "arms", "seeds", "threads", "project", "start_epochs", "job")
 COLUMNS = (
     "seed", "images", "arm", "new_AP", "new_low", "new_high", "new_tail", "old_AP", "old_change", "old_low", "old_high",
@@ -79,7 +80,9 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     from ultralytics.models.yolo.pose import PoseTrainer
 
     from dpose_yolo import DPoseTrainer
+    from dpose_yolo.engine.explain import load_pose_model
     from dpose_yolo.engine.finetune import FineTuneTrainer
+    from dpose_yolo.engine.memory import carried_images
     from dpose_yolo.finetune.rules import BATCH, epoch_batches, recipe
 
     common = {
@@ -98,10 +101,15 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     if arm == "replay":
         trainer = FineTuneTrainer(model=job["model"], replay=job["old"], **common)
     elif arm == "keep":
-        trainer = FineTuneTrainer(model=job["model"], **{**common, "epochs": tuned})
+        trainer = FineTuneTrainer(model=job["model"], **{**common, "epochs": tuned, "recall": False})
+    elif arm == "recall":
+        if not carried_images(load_pose_model(job["model"])):
+            raise DPoseError(f"{job['model']} carries no images: train it with memory=400, or leave out arms=recall")
+        trainer = FineTuneTrainer(model=job["model"], **common)
     elif arm == "recipe":
         trainer = FineTuneTrainer(
-            model=job["model"], **{**common, "epochs": tuned, "keep": 0.0, "norms": "trained", "start_share": 0.0}
+            model=job["model"],
+            **{**common, "epochs": tuned, "keep": 0.0, "norms": "trained", "start_share": 0.0, "recall": False},
         )
     elif arm == "engine":
         trainer = PoseTrainer(overrides={**engine, "model": job["model"], "epochs": plain})
@@ -184,7 +192,14 @@ def start_model(given: dict[str, Any], folder: Path, settings: dict[str, Any]) -
     path = folder / "start" / "weights" / "last.pt"
     if not (folder / "start" / "results.csv").exists() or not path.exists():
         words = {"model": "dpose-125.yaml", "data": given["old"], "project": folder, "name": "start", "exist_ok": True}
-        words |= {"epochs": given.get("start_epochs", 40), "mosaic": 0, "val": False, "plots": False, **settings}
+        words |= {
+            "epochs": given.get("start_epochs", 40),
+            "mosaic": 0,
+            "memory": 400,
+            "val": False,
+            "plots": False,
+            **settings,
+        }
         subprocess.run(
             [sys.executable, "-m", "dpose_yolo", "train", *(f"{k}={v}" for k, v in words.items())], check=True
         )

@@ -27,6 +27,7 @@ COMMANDS = {
     "clusters": "posture atlas of a data set, before and after balancing; what is new in another set",
     "cam": "attention maps: where a model looks for a keypoint",
     "info": "parameters and GFLOPs of a model, as one JSON line",
+    "forget": "take the training images off a checkpoint that carries some (memory=)",
     "settings": "the settings that DPOSE adds to the engine's, with range and default",
 }
 

@@ -115,9 +115,12 @@ def evaluation_parts(trainer: FineTuneTrainer | TrainedRun, split: str | None = 
         split: which part; None for test where the data has one, else val.
     """
     from dpose_yolo.engine.finetune import judged_split
+    from dpose_yolo.engine.memory import is_carried
     from dpose_yolo.evaluation.data import load_part
 
-    files = {"new": str(trainer.args.data), "old": trainer.dpose["old"] or trainer.dpose["replay"]}
+    replayed = trainer.dpose["replay"]
+    old = trainer.dpose["old"] or ("" if is_carried(replayed) else replayed)  # carried images were trained on
+    files = {"new": str(trainer.args.data), "old": old}
     skip, outside = trainer.dpose["skip_bad"], trainer.dpose["outside"]
     return {
         title: load_part(file, split or judged_split(file, outside), skip_bad=skip, outside=outside)

@@ -28,14 +28,17 @@ def main(settings: dict[str, Any]) -> None:
 
     from dpose_yolo.engine.checks import engine_errors, require_model_file
     from dpose_yolo.engine.explain import load_pose_model
+    from dpose_yolo.engine.memory import carried_images
 
     channels = whole(settings, "channels", 3)
     path = Path(require_model_file(name))
     if path.suffix in (".yaml", ".yml"):
         with engine_errors(f"{name} cannot be built as a pose model"):
             model = PoseModel(str(path), ch=channels, verbose=False)
+        carried = 0
     else:
         model = load_pose_model(path)
+        carried = carried_images(model)
     head = model.model[-1]
     line = {
         "model": name,
@@ -45,5 +48,6 @@ def main(settings: dict[str, Any]) -> None:
         "keypoints": head.kpt_shape[0],
         "strides": [int(s) for s in head.stride],
         "channels": model.yaml.get("channels", channels),
+        **({"carried_images": carried} if carried else {}),
     }
     print(json.dumps(line))

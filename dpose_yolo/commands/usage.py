@@ -217,6 +217,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("imgsz=640", "input size the GFLOPs are counted at"),
         ("channels=3", "1 for infrared"),
     ],
+    "forget": [("model=", "a .pt checkpoint, changed in place (required)")],
     "settings": [("[name ...]", "only these settings")],
 }
 

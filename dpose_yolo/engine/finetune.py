@@ -14,6 +14,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from dpose_yolo.engine import checks
 from dpose_yolo.engine.averaging import Averaging, average_with_start
+from dpose_yolo.engine.balance import BalancedDraws
 from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.criterion import DPoseCriterion
@@ -21,6 +22,7 @@ from dpose_yolo.engine.explain import load_pose_model
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
+from dpose_yolo.engine.memory import CARD, FOLDER, carried_images, unpack_images
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
 from dpose_yolo.engine.run_files import with_whole_paths
@@ -49,6 +51,7 @@ class FineTuneTrainer(DPoseTrainer):
     COMMANDS = ("finetune",)
     data: dict[str, Any]  # the engine's data dictionary of the new data
     averaging: Averaging | None = None  # of the final weights with the starting model's
+    _recalled = 0  # images that the starting model brings and that are replayed
 
     def __init__(
         self,
@@ -68,6 +71,8 @@ class FineTuneTrainer(DPoseTrainer):
         if not given.get("resume"):
             given = self._completed(given)
         super().__init__(DEFAULT_CFG, with_whole_paths(given, FILES), _callbacks)
+        if self._recalled:
+            self._recall()
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The user's settings, with what follows from the starting model and the number of images."""
@@ -93,7 +98,22 @@ class FineTuneTrainer(DPoseTrainer):
             raise DPoseError("fraction is for dpose train: name the images to fine-tune on in the data YAML")
         own = {k: v for k, v in getattr(model, "dpose", {}).items() if k in INHERITED_DPOSE}
         args = {k: v for k, v in model.args.items() if k in INHERITED}
-        return {**args, **own, **recipe(len(labels), given), **given, "start": str(Path(start).resolve())}
+        if given.get("recall", True) and not given.get("replay") and given.get("replay_share") != 0:
+            self._recalled = carried_images(model)
+        told = {**given, "replay": CARD} if self._recalled else given
+        return {**args, **own, **recipe(len(labels), told), **given, "start": str(Path(start).resolve())}
+
+    def _recall(self) -> None:
+        """Take the images that the starting model carries for the old data."""
+        start = self.dpose["start"]
+        try:
+            self.dpose["replay"] = str(unpack_images(load_pose_model(start), start, self.save_dir / FOLDER))
+            self.replay_data()  # refused if it is unlike the new data
+        except BaseException:
+            self.leave_nothing()
+            raise
+        self._keep_settings()
+        LOGGER.info(f"Replay: {self._recalled} images that {start} carries; recall=False leaves them out")
 
     # Data
 
@@ -135,6 +155,10 @@ class FineTuneTrainer(DPoseTrainer):
             else:
                 LOGGER.info(f"Postures: {draws.change.sentence(data_name(self.args.data))}")
         return draws
+
+    def drawn_parts(self) -> list[BalancedDraws]:
+        """New images, and old ones where they are replayed."""
+        return [part for part in (self.draws.new, self.draws.old) if part is not None]
 
     def trained_postures(self) -> CarriedPostures:
         """Those of the new images, and those that the starting model knew before them."""

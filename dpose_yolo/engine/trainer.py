@@ -30,6 +30,7 @@ from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
+from dpose_yolo.engine.memory import carry_images, pack_images  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
@@ -98,6 +99,7 @@ class DPoseTrainer(DurableTrainer):
                 checks.require_model_file(engine["pretrained"])
         self.draws: Any = None  # `BalancedDraws`, or what `make_draws` puts in its place
         self._postures: CarriedPostures | None = None
+        self._remembered: dict[str, Any] | None = None
         self._visible = 2
         try:
             with checks.engine_errors("the settings cannot be used"), arguments_in_one_step():
@@ -118,6 +120,8 @@ class DPoseTrainer(DurableTrainer):
             )
         if self.dpose["att"] > 0 and engine.get("distill_model"):
             raise DPoseError("distill_model cannot be used with the attention term yet: set att=0")
+        if self.dpose["memory"] and not self.draws_postures():
+            raise DPoseError("memory= chooses images by their postures, which balance=0 does not look at: set memory=0")
         if self.dpose["lr_drop"] and engine.get("time"):
             raise DPoseError("lr_drop is an epoch, and time= changes how many there are: set one of them only")
 
@@ -283,6 +287,8 @@ class DPoseTrainer(DurableTrainer):
             model.dpose = dict(self.dpose)
             if self.draws:  # the postures of the data travel with the model, for whoever fine-tunes it
                 carry_on(model, self.trained_postures())
+            if self.dpose["memory"] and RANK in {-1, 0}:
+                carry_images(model, self.remembered_images())
             if not self._changes_criterion():
                 continue
             criterion = getattr(model, "criterion", None) or model.init_criterion()
@@ -313,6 +319,19 @@ class DPoseTrainer(DurableTrainer):
             held_out = self.test_loader.dataset.labels
             self._postures = training_postures(self.draws.mixture, self.draws.table, held_out, self.data)
         return self._postures
+
+    def remembered_images(self) -> dict[str, Any]:
+        """The training images that the checkpoint carries."""
+        if self._remembered is None:
+            count, parts = self.dpose["memory"], self.drawn_parts()
+            labels = [(part.dataset.labels, part.plan.cluster) for part in parts]
+            self._remembered = pack_images(labels, count, self.args.imgsz, self.data, self.args.seed)
+            LOGGER.info(f"Memory: the checkpoints carry {len(self._remembered['sizes'])} training images")
+        return self._remembered
+
+    def drawn_parts(self) -> list[BalancedDraws]:
+        """The sets that training images are drawn from."""
+        return [self.draws]
 
     def _changes_criterion(self) -> bool:
         """Whether any setting asks for other losses than the engine's."""
