@@ -13,8 +13,9 @@ Arms, each with the same number of images through the network as `replay` has:
 
 Settings: images=20,50,200,1000,all arms=... seeds=1 threads=2 project=runs/bench-finetune; others are every training's.
 The first images of one shuffled list are taken: larger sets hold the smaller ones. Without model= one is trained
-on the old data (start_epochs=40, memory=400). Every finished arm is a line of results.csv and is not run again; table.md is written
-after each. Several commands may fill one folder at a time, each with model= and its own images= or arms=.
+on the old data (start_epochs=40, memory=400). Every finished arm is a line of results.csv and is not run again;
+table.md is written after each. Several commands may fill one folder at a time, each with model= and its own images= or
+arms=.
 """
 
 from __future__ import annotations
