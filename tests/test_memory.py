@@ -199,3 +199,13 @@ def test_damaged_memory_is_told(tmp_path):
     for change in ({"version": 9}, {"sizes": None}):
         with pytest.raises(DPoseError, match=r"the images that best\.pt carries cannot be read.*recall=False"):
             unpack_images(SimpleNamespace(**{NAME: {**content, **change}}), "best.pt", tmp_path / "x")
+
+
+def test_images_that_cannot_be_written_leave_no_run(world, base, monkeypatch):
+    def full(self, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DPoseError, match=r"cannot write to .*carried: No space left on device"):
+        FineTuneTrainer(**base, name="full")
+    assert not (Path(base["project"]) / "full").exists()
