@@ -16,6 +16,7 @@ from dpose_yolo.errors import DPoseError
 CFG_DIR = Path(__file__).parent / "cfg"
 # What `auto` stands for where balance or attention is on; with both off, nothing of DPOSE is.
 AUTO = {"kpt_far": 1.0, "pose_score": 0.5}
+ATTENTION = {"readout": 40.0, "gradcam": 1.0}  # what `att=auto` is, by `att_map`: measured, docs/benchmarks.md
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def resolve(given: Mapping[str, Any], *commands: str) -> dict[str, Any]:
     """
     refuse_unknown(given, (), *commands)
     values = {n: s.check(given[n]) if n in given else s.default for n, s in specification(*commands).items()}
+    if values["att"] == "auto":
+        values["att"] = ATTENTION[values["att_map"]]
     on = values["balance"] > 0 or values["att"] > 0
     values.update({n: value if on else 0.0 for n, value in AUTO.items() if values[n] == "auto"})
     return values

@@ -16,7 +16,7 @@ from dpose_yolo import __version__, cli
 from dpose_yolo.cli import COMMANDS, parse_arguments, run
 from dpose_yolo.commands.usage import TAKES
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.settings import AUTO, defaults, load_cfg, resolve, specification
+from dpose_yolo.settings import ATTENTION, AUTO, defaults, load_cfg, resolve, specification
 
 
 def dpose(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -105,7 +105,7 @@ def test_info_is_one_json_line():
 
 def test_every_setting_has_a_valid_default_a_range_and_help():
     auto = {name: value for name, value in AUTO.items() if defaults()[name] == "auto"}
-    assert resolve(defaults()) == {**defaults(), **auto}
+    assert resolve(defaults()) == {**defaults(), **auto, "att": ATTENTION["readout"]}
     for name, setting in specification().items():
         assert setting.help and "\n" not in setting.help, name
         assert setting.words or setting.limits or setting.type in ("flag", "layers"), name
@@ -114,6 +114,14 @@ def test_every_setting_has_a_valid_default_a_range_and_help():
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     assert not set(specification()) & set(DEFAULT_CFG_DICT)
+
+
+def test_the_weight_of_attention_is_that_of_its_maps():
+    assert [resolve({"att_map": m})["att"] for m in ("readout", "gradcam")] == [
+        ATTENTION["readout"],
+        ATTENTION["gradcam"],
+    ]
+    assert resolve({"att_map": "gradcam", "att": 3})["att"] == 3 and resolve({"att": 0})["att"] == 0
 
 
 def test_paper_preset_is_the_papers():

@@ -19,6 +19,7 @@ from dpose_yolo.cli import run
 from dpose_yolo.commands.finetune import main as finetune_main
 from dpose_yolo.engine.finetune import FineTuneTrainer
 from dpose_yolo.engine.memory import NAME, carried_images, forget_images, is_carried, pack_images, unpack_images
+from dpose_yolo.engine.models import engine_model
 from dpose_yolo.posture.spread import spread
 
 
@@ -209,3 +210,14 @@ def test_images_that_cannot_be_written_leave_no_run(world, base, monkeypatch):
     with pytest.raises(DPoseError, match=r"cannot write to .*carried: No space left on device"):
         FineTuneTrainer(**base, name="full")
     assert not (Path(base["project"]) / "full").exists()
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+def test_exported_files_hold_no_image(world, tmp_path, form):
+    path = tmp_path / "best.pt"
+    path.write_bytes(Path(world.start).read_bytes())
+    content = getattr(load_checkpoint(path)[0], NAME)
+    image = content["bytes"][: content["sizes"][0]].numpy().tobytes()
+    assert image in path.read_bytes()
+    exported = Path(engine_model(path).export(format=form, imgsz=64, verbose=False))
+    assert exported.suffix == f".{form}" and image not in exported.read_bytes()
