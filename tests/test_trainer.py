@@ -298,8 +298,8 @@ def test_frozen_backbone(base):
 def test_distillation_keeps_the_keypoint_losses(base):
     teacher = DPoseTrainer(base, name="teacher", epochs=1, balance=0, att=0)
     teacher.train()
-    with pytest.raises(DPoseError, match="distill_model cannot be used with the attention term"):
-        DPoseTrainer(base, name="refused", distill_model=str(teacher.best))
+    with pytest.raises(DPoseError, match="distill_model cannot be used with the maps of Grad-CAM"):
+        DPoseTrainer(base, name="refused", att_map="gradcam", distill_model=str(teacher.best))
     losses = {}
     for far in (0, 5):
         student = DPoseTrainer(
@@ -311,6 +311,31 @@ def test_distillation_keeps_the_keypoint_losses(base):
         assert list(model.state_dict()) == list(weights(teacher.best)) and not model.criterion
     assert float(losses[5]["train/dis_loss"]) > 0
     assert float(losses[5]["train/pose_loss"]) > 2 * float(losses[0]["train/pose_loss"])
+
+
+def test_distillation_and_readout_go_together_and_on_after_a_break(base):
+    """Both losses are there, the checkpoint is plain, and a run that is broken off ends with the same weights."""
+    teacher = DPoseTrainer(base, name="teacher", epochs=1, balance=0, att=0)
+    teacher.train()
+    both = {**base, "epochs": 2, "clusters": 3, "att": 2.0, "distill_model": str(teacher.best)}
+
+    class Broken(DPoseTrainer):
+        def save_model(self):
+            super().save_model()
+            raise KeyboardInterrupt
+
+    whole = DPoseTrainer(both, name="whole")
+    whole.train()
+    for row in rows(whole.csv):
+        assert float(row["train/dis_loss"]) > 0 and float(row["train/att_loss"]) > 0
+    model, _ = load_checkpoint(whole.best)
+    assert list(model.state_dict()) == list(weights(teacher.best)) and not model.criterion
+    broken = Broken(both, name="broken")
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    DPoseTrainer(resume=str(broken.last)).train()
+    again = weights(broken.last)
+    assert all(torch.equal(v, again[k]) for k, v in weights(whole.last).items())
 
 
 def test_a_saved_args_file_starts_a_new_run(base):

@@ -118,8 +118,10 @@ class DPoseTrainer(DurableTrainer):
                 "compile cannot be used with the attention term: compiled graphs drop the second derivative; "
                 "set compile=False or att=0"
             )
-        if self.dpose["att"] > 0 and engine.get("distill_model"):
-            raise DPoseError("distill_model cannot be used with the attention term yet: set att=0")
+        if self.dpose["att"] > 0 and self.dpose["att_map"] == "gradcam" and engine.get("distill_model"):
+            raise DPoseError(  # its second pass would be taken for the student's features
+                "distill_model cannot be used with the maps of Grad-CAM: set att_map=readout, or att=0"
+            )
         if self.dpose["memory"] and not self.draws_postures():
             raise DPoseError("memory= chooses images by their postures, which balance=0 does not look at: set memory=0")
         if self.dpose["lr_drop"] and engine.get("time"):
