@@ -81,9 +81,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     from ultralytics.models.yolo.pose import PoseTrainer
 
     from dpose_yolo import DPoseTrainer
-    from dpose_yolo.engine.explain import load_pose_model
     from dpose_yolo.engine.finetune import FineTuneTrainer
-    from dpose_yolo.engine.memory import carried_images
     from dpose_yolo.finetune.rules import BATCH, epoch_batches, recipe
 
     common = {
@@ -104,8 +102,6 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     elif arm == "keep":
         trainer = FineTuneTrainer(model=job["model"], **{**common, "epochs": tuned, "recall": False})
     elif arm == "recall":
-        if not carried_images(load_pose_model(job["model"])):
-            raise DPoseError(f"{job['model']} carries no images: train it with memory=400, or leave out arms=recall")
         trainer = FineTuneTrainer(model=job["model"], **common)
     elif arm == "recipe":
         trainer = FineTuneTrainer(
@@ -186,6 +182,14 @@ def table(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def carries_images(model: str) -> bool:
+    """Whether a checkpoint carries images of its training."""
+    from dpose_yolo.engine.explain import load_pose_model
+    from dpose_yolo.engine.memory import carried_images
+
+    return carried_images(load_pose_model(model)) > 0
+
+
 def start_model(given: dict[str, Any], folder: Path, settings: dict[str, Any]) -> str:
     """The model to start from: the given one, or one trained on the old data here."""
     if "model" in given:
@@ -224,6 +228,11 @@ def main(words: list[str]) -> None:
     if set(arms) - set(ARMS):
         raise DPoseError(f"arms={','.join(arms)}: arms are {', '.join(ARMS)}")
     model = start_model(given, folder, settings)
+    if "recall" in arms and not carries_images(model):
+        if "arms" in given:
+            raise DPoseError(f"{model} carries no images: train it with memory=400, or leave out arms=recall")
+        print(f"arm recall is left out: {model} carries no images (memory=)")
+        arms.remove("recall")
     jobs = [(s, n.strip(), a) for s in range(int(given.get("seeds", 1))) for n in sizes for a in arms]
     for seed, images, arm in jobs:
         if any((r["seed"], r["images"], r["arm"]) == (str(seed), images, arm) for r in finished(folder)):

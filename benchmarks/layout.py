@@ -19,10 +19,10 @@ import yaml
 from dpose_yolo.cli import parse_arguments
 from dpose_yolo.dataset.card import Card, read_card
 from dpose_yolo.dataset.files import label_of, part_images
+from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.dataset.labels import read_label
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.keypoints import COCO_NAMES, partners, side_of
-from dpose_yolo.prepare.plan import label_text
 
 
 def sources(names: list[str]) -> list[int | None]:

@@ -18,7 +18,7 @@ from autolabel_cases import NAMES, SpotTeacher, spots, write_spots
 from dpose_yolo.autolabel import review_page
 from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.pictures import Pictures
-from dpose_yolo.autolabel.target import Target, label_text
+from dpose_yolo.autolabel.target import Target, pixel_label_text
 from dpose_yolo.cli import run
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.check import check
@@ -216,7 +216,7 @@ def test_names_that_would_share_a_label(tmp_path, teachers):
 
 def test_label_rows():
     points = np.array([[[10.0, 20.0], [99.0, 50.0]]])
-    text = label_text(np.array([[-10.0, 0, 50, 110]]), points, np.array([[1, 0]]), 100, 100)
+    text = pixel_label_text(np.array([[-10.0, 0, 50, 110]]), points, np.array([[1, 0]]), 100, 100)
     assert text == "0 0.250000 0.500000 0.500000 1.000000 0.100000 0.200000 1 0 0 0\n"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +13,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from finetune_cases import build_world
 from ultralytics.nn.tasks import load_checkpoint
 
 from dpose_yolo import DPoseError, DPoseTrainer
 from dpose_yolo.cli import run
 from dpose_yolo.commands.finetune import main as finetune_main
+from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.finetune import FineTuneTrainer
 from dpose_yolo.engine.memory import NAME, carried_images, forget_images, is_carried, pack_images, unpack_images
 from dpose_yolo.engine.models import engine_model
@@ -40,14 +44,14 @@ def base(world, tmp_path) -> dict:
     }  # fmt: skip
 
 
-def label(folder: Path, i: int, size=(40, 60), persons: int = 1, dims: int = 3, channels: int = 3) -> dict:
+def label(folder: Path, i: int, size=(40, 60), persons: int = 1, channels: int = 3) -> dict:
     """One of the engine's label dicts with its image, smooth so that JPEG keeps it."""
     random = np.random.default_rng(i)
     image = cv2.resize(random.integers(0, 255, (4, 4, channels), np.uint8), size, interpolation=cv2.INTER_LINEAR)
     file = folder / f"{i}.png"
     cv2.imwrite(str(file), image)
-    keypoints = random.random((persons, 5, dims)).astype(np.float32)
-    keypoints[..., 2:] = random.integers(0, 3, keypoints[..., 2:].shape)
+    keypoints = random.random((persons, 5, 3)).astype(np.float32)
+    keypoints[..., 2] = random.integers(0, 3, keypoints.shape[:2])  # the engine adds a flag where labels have none
     return {
         "im_file": str(file), "cls": np.zeros((persons, 1), np.float32),
         "bboxes": random.random((persons, 4)).astype(np.float32), "keypoints": keypoints,
@@ -72,7 +76,7 @@ def test_spread_takes_turns_until_clusters_are_empty():
 def test_packed_images_and_labels_come_back(tmp_path, dims, channels):
     sizes = [(40, 60), (200, 100), (64, 64)]
     labels = [
-        label(tmp_path, i, s, persons=p, dims=dims, channels=channels)
+        label(tmp_path, i, s, persons=p, channels=channels)
         for i, (s, p) in enumerate(zip(sizes, (1, 2, 0), strict=True))
     ]
     data = {
@@ -85,7 +89,7 @@ def test_packed_images_and_labels_come_back(tmp_path, dims, channels):
     content = pack_images([(labels, np.array([0, 1, 1]))], 10, 64, data)
     model = SimpleNamespace(**{NAME: content})
     assert carried_images(model) == 3 and carried_images(SimpleNamespace()) == 0
-    card = unpack_images(model, "best.pt", tmp_path / "carried")
+    card = unpack_images(model, "best.pt", tmp_path / "carried", data)
     assert is_carried(card) and "/somewhere" not in card.read_text()
     for i, one in enumerate(labels):
         image = cv2.imread(str(card.parent / "images" / f"{i:05d}.jpg"), cv2.IMREAD_UNCHANGED)
@@ -100,7 +104,8 @@ def test_packed_images_and_labels_come_back(tmp_path, dims, channels):
         for row, box, keypoints in zip(rows, one["bboxes"], one["keypoints"], strict=True):
             found = np.array(row, float)
             assert row[0] == "0" and np.allclose(found[1:5], box, atol=1e-6)
-            assert np.allclose(found[5:].reshape(5, dims), keypoints, atol=1e-6)
+            shown = keypoints * (keypoints[:, 2:] > 0) if dims == 3 else keypoints[:, :2]
+            assert np.allclose(found[5:].reshape(5, dims), shown, atol=1e-6)
 
 
 def test_sets_give_equal_numbers_as_far_as_they_can(tmp_path):
@@ -121,7 +126,9 @@ def test_a_fine_tuning_replays_what_the_start_carries(world, base, caplog):
     folder = Path(base["project"]) / "finetune"
     draws = list(csv.DictReader((folder / "replay_draws.csv").open()))
     assert sum(int(r["draws"]) for r in draws) == 40  # 2 of 8 in each of 20 batches
-    assert len(list((folder / "carried/images").glob("*.jpg"))) == 10
+    assert sum(int(r["draws"]) for r in draws if int(r["cluster"]) == 0) > 0
+    assert not (folder / "carried").exists()  # gone with the end of the training
+    assert "of 10 old ones" in caplog.text or "old ones (of 10)" in caplog.text
     result = json.loads((folder / "finetune.json").read_text())
     assert {row["data"] for row in result["rows"]} == {"new"}  # carried images are trained on, not judged by
     assert "Replay: 10 images that" in caplog.text
@@ -146,8 +153,12 @@ def test_a_resumed_run_goes_on_with_the_carried_images(world, base):
     broken = Broken(**{**base, "epochs": 2}, name="broken")
     with pytest.raises(KeyboardInterrupt):
         broken.train()
-    again = FineTuneTrainer(resume=str(broken.last))
+    assert len(list((broken.save_dir / "carried/images").glob("*.jpg"))) == 10
+    moved = broken.save_dir.rename(broken.save_dir.with_name("moved"))  # with its pictures, or without
+    shutil.rmtree(moved / "carried")
+    again = FineTuneTrainer(resume=str(moved / "weights/last.pt"))
     again.train()
+    assert Path(again.dpose["replay"]).parent == moved / "carried" and not (moved / "carried").exists()
     a, b = (load_checkpoint(t.last)[0].state_dict() for t in (whole, again))
     assert all(torch.equal(v, b[k]) for k, v in a.items())
 
@@ -155,7 +166,7 @@ def test_a_resumed_run_goes_on_with_the_carried_images(world, base):
 def test_memory_of_old_and_new_travels_on_where_asked(world, base):
     trainer = FineTuneTrainer(**base, memory=8, replay=world.old)
     trainer.train()
-    card = unpack_images(load_checkpoint(trainer.last)[0], "x", trainer.save_dir / "look")
+    card = unpack_images(load_checkpoint(trainer.last)[0], "x", trainer.save_dir / "look", trainer.data)
 
     def boxes(folder: Path) -> np.ndarray:
         return np.array([f.read_text().split()[1:5] for f in sorted(folder.glob("*.txt"))], float)
@@ -165,6 +176,16 @@ def test_memory_of_old_and_new_travels_on_where_asked(world, base):
     for source in (world.old, world.new):
         distance = np.abs(carried[:, None] - boxes(Path(source).parent / "labels/train")).max(-1).min(1)
         assert (distance < 1e-5).sum() == 4
+
+
+def test_a_record_of_a_run_brings_no_pictures_of_its_own(world, base):
+    """`cfg=args.yaml` of a run that replayed carried images: another start, another run's images, or none."""
+    first = FineTuneTrainer(**base, name="first")
+    record = yaml.safe_load((first.save_dir / "args.yaml").read_text())
+    assert is_carried(record["replay"])
+    again = FineTuneTrainer(record, name="again")
+    assert Path(again.dpose["replay"]).parent == again.save_dir / "carried"
+    assert not FineTuneTrainer(record, name="none", recall=False).dpose["replay"]
 
 
 def test_memory_changes_no_weight_and_needs_postures(world):
@@ -194,12 +215,53 @@ def test_forget_takes_them_off(world, tmp_path, capsys, monkeypatch):
     assert forget_images(path) == 0 and list(tmp_path.iterdir()) == [path]
 
 
+def test_forget_takes_them_off_the_file_behind_a_link_and_off_a_student(world, tmp_path):
+    path, link = tmp_path / "best.pt", tmp_path / "latest.pt"
+    path.write_bytes(Path(world.start).read_bytes())
+    os.symlink(path, link)
+    assert forget_images(link) == 10 and link.is_symlink() and carried_images(load_checkpoint(path)[0]) == 0
+
+    class Broken(DPoseTrainer):
+        def save_model(self):
+            super().save_model()
+            raise KeyboardInterrupt
+
+    teacher = {"distill_model": world.start, "name": "taught", "project": str(tmp_path)}
+    broken = Broken(**{**world.settings, **teacher})
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    assert carried_images(read_checkpoint(broken.last)["ema"]) == 10
+    with pytest.raises(DPoseError, match="is of an unfinished training"):
+        forget_images(broken.last)
+
+
+def test_recall_takes_what_a_data_file_says_otherwise(world, base, tmp_path):
+    """The carried labels are the model's keypoints, so those of the new data, whatever its YAML calls its class."""
+    card = yaml.safe_load(Path(world.new).read_text())
+    card |= {"path": str(Path(world.new).parent), "names": {0: "someone"}}
+    card.pop("flip_idx", None)
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(card))
+    for settings in ({}, {"single_cls": True}):
+        trainer = FineTuneTrainer(**{**base, "data": str(other), "fliplr": 0.0}, **settings, outside=True)
+        trainer.train()
+        assert trainer.draws.old is not None
+    with pytest.raises(DPoseError, match="recall='perhaps' is not allowed"):
+        FineTuneTrainer(**base, recall="perhaps")
+
+
 def test_damaged_memory_is_told(tmp_path):
     data = {"kpt_shape": [5, 3], "names": {0: "driver"}}
     content = pack_images([([label(tmp_path, 1)], np.zeros(1, int))], 1, 64, data)
     for change in ({"version": 9}, {"sizes": None}):
-        with pytest.raises(DPoseError, match=r"the images that best\.pt carries cannot be read.*recall=False"):
-            unpack_images(SimpleNamespace(**{NAME: {**content, **change}}), "best.pt", tmp_path / "x")
+        with pytest.raises(DPoseError, match=r"the images that best\.pt carries cannot be used.*recall=False"):
+            unpack_images(SimpleNamespace(**{NAME: {**content, **change}}), "best.pt", tmp_path / "x", data)
+    model = SimpleNamespace(**{NAME: content})
+    for change in ({"kpt_shape": [4, 3]}, {"names": {}}):
+        with pytest.raises(DPoseError, match=r"the images that best\.pt carries cannot be used.*recall=False"):
+            unpack_images(model, "best.pt", tmp_path / "x", {**data, **change})
+    assert not (tmp_path / "x").exists()
+    assert carried_images(SimpleNamespace(**{NAME: {**content, "sizes": None}})) == 0
 
 
 def test_images_that_cannot_be_written_leave_no_run(world, base, monkeypatch):
@@ -208,8 +270,8 @@ def test_images_that_cannot_be_written_leave_no_run(world, base, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DPoseError, match=r"cannot write to .*carried: No space left on device"):
-        FineTuneTrainer(**base, name="full")
-    assert not (Path(base["project"]) / "full").exists()
+        FineTuneTrainer(**base, name="full").train()
+    assert not (Path(base["project"]) / "full" / "carried").exists()
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript"])

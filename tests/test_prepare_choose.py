@@ -7,10 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.prepare.card import COCO_17, keypoint_set
 from dpose_yolo.prepare.choose import Variety, equal_shares, evenly, farthest, pick, randomly, weighted_shares
 from dpose_yolo.prepare.clips import dealt
-from dpose_yolo.prepare.plan import LONGEST, Names, label_text
+from dpose_yolo.prepare.plan import LONGEST, Names
 from dpose_yolo.prepare.splits import assign
 
 

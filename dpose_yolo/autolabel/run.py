@@ -15,7 +15,7 @@ import numpy as np
 from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.panel import Panel
 from dpose_yolo.autolabel.pictures import BrokenPicture, Item, Pictures
-from dpose_yolo.autolabel.target import Target, label_text
+from dpose_yolo.autolabel.target import Target, pixel_label_text
 from dpose_yolo.autolabel.votes import Rules, Verdict
 from dpose_yolo.dataset.index import Index, find_index
 from dpose_yolo.errors import DPoseError
@@ -113,7 +113,7 @@ class Labelling:
             item.key,
             "writing",
             min(float(v.certainty[v.flags > 0].mean()) for _, v in persons),
-            label_text(boxes, points, flags, width, height),
+            pixel_label_text(boxes, points, flags, width, height),
             {**self._about(item), "size": [width, height], "persons": [_told(b, v) for b, v in persons]},
         )
         self._write(item, image, entry)

@@ -16,6 +16,7 @@ from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.pictures import Item, Pictures
 from dpose_yolo.dataset.card import PARTS
 from dpose_yolo.dataset.files import label_of
+from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.dataset.new_card import card_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
@@ -113,7 +114,7 @@ def _ours(root: Path) -> bool:
     return not card.exists() or card.read_text(encoding="utf-8", errors="replace").startswith(f"# {HEADER}")
 
 
-def label_text(boxes: np.ndarray, points: np.ndarray, flags: np.ndarray, width: int, height: int) -> str:
+def pixel_label_text(boxes: np.ndarray, points: np.ndarray, flags: np.ndarray, width: int, height: int) -> str:
     """Rows of a label file, class 0.
 
     Args:
@@ -123,14 +124,10 @@ def label_text(boxes: np.ndarray, points: np.ndarray, flags: np.ndarray, width: 
         width: of the image.
         height: of the image.
     """
-    rows = []
     size = np.array([width, height], float)
-    for box, xy, flag in zip(boxes, points, flags, strict=True):
-        low, high = np.clip(box[:2] / size, 0, 1), np.clip(box[2:] / size, 0, 1)
-        numbers = " ".join(f"{v:.6f}" for v in (*((low + high) / 2), *(high - low)))
-        marks = [f"{x:.6f} {y:.6f} {f}" if f else "0 0 0" for (x, y), f in zip((xy / size).tolist(), flag, strict=True)]
-        rows.append(f"0 {numbers} {' '.join(marks)}\n")
-    return "".join(rows)
+    low, high = np.clip(boxes[:, :2] / size, 0, 1), np.clip(boxes[:, 2:] / size, 0, 1)
+    keypoints = np.concatenate([points / size, flags[..., None]], -1).reshape(len(boxes), 3 * points.shape[1])
+    return label_text(np.concatenate([np.zeros((len(boxes), 1)), (low + high) / 2, high - low, keypoints], 1))
 
 
 def write_card(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from ultralytics.nn.tasks import torch_safe_load
 
 from dpose_yolo.engine.words import one_line
@@ -39,6 +41,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = why_unreadable(error) or one_line(error)
         kind = RefusedCheckpointError if refused(error) else DPoseError
         raise kind(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def models_of(content: Mapping[str, Any]) -> list[nn.Module]:
+    """The models in the content of a checkpoint; of an unfinished distillation, the one that learns."""
+    models = [content[k] for k in ("model", "ema") if isinstance(content.get(k), nn.Module)]
+    return [learner(model) for model in models]
+
+
+def learner(model: Any) -> Any:
+    """The model that learns, where another is distilled into it; else the model itself."""
+    return getattr(model, "student_model", model)
 
 
 def why_unreadable(error: BaseException) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,20 +10,20 @@ from typing import Any
 
 from torch import nn
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from dpose_yolo.engine import checks
 from dpose_yolo.engine.averaging import Averaging, average_with_start
 from dpose_yolo.engine.balance import BalancedDraws
 from dpose_yolo.engine.carried import carried_postures
-from dpose_yolo.engine.checkpoints import read_checkpoint
+from dpose_yolo.engine.checkpoints import learner, read_checkpoint
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.explain import load_pose_model
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
-from dpose_yolo.engine.memory import CARD, FOLDER, carried_images, unpack_images
+from dpose_yolo.engine.memory import CARD, FOLDER, carried_images, is_carried, unpack_images
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
 from dpose_yolo.engine.run_files import with_whole_paths
@@ -31,8 +32,10 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
+from dpose_yolo.settings import specification
 
 CHANGE = "dpose_change"  # attribute of the model: how the new postures differ from those of its start
+RECALL = ("recall", "replay_share")  # settings that say whether images of the starting model are replayed
 FILES = ("replay", "old")  # settings that name a data YAML, besides the engine's `data`
 
 
@@ -71,8 +74,9 @@ class FineTuneTrainer(DPoseTrainer):
         if not given.get("resume"):
             given = self._completed(given)
         super().__init__(DEFAULT_CFG, with_whole_paths(given, FILES), _callbacks)
-        if self._recalled:
-            self._recall()
+        if self._recalled or is_carried(self.dpose["replay"]):  # or a resumed run, which may have been moved
+            self.dpose["replay"] = str(self.save_dir / FOLDER / CARD)
+            self._keep_settings()
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The user's settings, with what follows from the starting model and the number of images."""
@@ -86,10 +90,10 @@ class FineTuneTrainer(DPoseTrainer):
         labels, data, _ = load_labels(given.get("data"), "train", bool(given.get("skip_bad")), outside)
         refuse_other_keypoints(model, start, data, str(given["data"]))
         for name in ("replay", "old"):
-            if given.get(name):
+            if given.get(name) and not is_carried(given[name]):
                 checks.require_data_file(given[name], name)
                 old = read_data(given[name], outside)
-                refuse_unlike(data, str(given["data"]), old, str(given[name]))
+                refuse_unlike(data, str(given["data"]), old, str(given[name]), not given.get("single_cls"))
                 if name == "replay" and Path(old["yaml_file"]).samefile(data["yaml_file"]):
                     raise DPoseError(f"replay={given[name]} is the new data itself: name the old data, or leave it out")
         if given.get("balance_end", 1) != 1:
@@ -98,22 +102,21 @@ class FineTuneTrainer(DPoseTrainer):
             raise DPoseError("fraction is for dpose train: name the images to fine-tune on in the data YAML")
         own = {k: v for k, v in getattr(model, "dpose", {}).items() if k in INHERITED_DPOSE}
         args = {k: v for k, v in model.args.items() if k in INHERITED}
-        if given.get("recall", True) and not given.get("replay") and given.get("replay_share") != 0:
+        asked = {k: s.check(given.get(k, s.default)) for k, s in specification("finetune").items() if k in RECALL}
+        if asked["recall"] and asked["replay_share"] > 0 and not given.get("replay"):
             self._recalled = carried_images(model)
         told = {**given, "replay": CARD} if self._recalled else given
         return {**args, **own, **recipe(len(labels), told), **given, "start": str(Path(start).resolve())}
 
     def _recall(self) -> None:
-        """Take the images that the starting model carries for the old data."""
+        """Take the images that the starting model carries for the old data; one process of a machine writes them."""
         start = self.dpose["start"]
-        try:
-            self.dpose["replay"] = str(unpack_images(load_pose_model(start), start, self.save_dir / FOLDER))
-            self.replay_data()  # refused if it is unlike the new data
-        except BaseException:
-            self.leave_nothing()
-            raise
-        self._keep_settings()
-        LOGGER.info(f"Replay: {self._recalled} images that {start} carries; recall=False leaves them out")
+        with torch_distributed_zero_first(LOCAL_RANK):
+            if LOCAL_RANK in {-1, 0}:
+                model = load_pose_model(start)
+                unpack_images(model, start, self.save_dir / FOLDER, self.data)
+                found = carried_images(model)
+                LOGGER.info(f"Replay: {found} images that {start} carries; recall=False leaves them out")
 
     # Data
 
@@ -122,6 +125,8 @@ class FineTuneTrainer(DPoseTrainer):
         new = super().build_dataset(img_path, mode, batch)
         if mode != "train" or not self._replayed():
             return new
+        if is_carried(self.dpose["replay"]):
+            self._recall()
         here = self.data
         self.data = self.replay_data()  # the engine reads keypoints and mirroring there
         try:
@@ -137,7 +142,8 @@ class FineTuneTrainer(DPoseTrainer):
         """The engine's data dictionary of the old data."""
         if self._old_data is None:
             self._old_data = read_data(self.dpose["replay"], self.dpose["outside"])
-            refuse_unlike(self.data, str(self.args.data), self._old_data, self.dpose["replay"])
+            classes = not self.args.single_cls  # else the engine has renamed the new data's
+            refuse_unlike(self.data, str(self.args.data), self._old_data, self.dpose["replay"], classes)
         return self._old_data
 
     def draws_postures(self) -> bool:
@@ -190,7 +196,7 @@ class FineTuneTrainer(DPoseTrainer):
             for whole in self._students():
                 told = {"lacking": change.lacking, "new": change.new, "foreign_share": float(change.share)}
                 told["sentence"] = change.sentence(data_name(self.args.data))
-                setattr(getattr(whole, "student_model", whole), CHANGE, told)
+                setattr(learner(whole), CHANGE, told)
         if self.keep_weight() <= 0:
             return
         teacher = load_pose_model(self.dpose["start"]).float().to(self.device).eval()
@@ -224,6 +230,8 @@ class FineTuneTrainer(DPoseTrainer):
             self.averaging = average_with_start(self.best, self.dpose["start"], share, part, **engine)
             LOGGER.info(self.averaging.sentence())
         super().final_eval()
+        if RANK in {-1, 0}:  # pictures of persons: not longer than they are needed
+            shutil.rmtree(self.save_dir / FOLDER, ignore_errors=True)
 
     def _students(self) -> list[EngineModel]:
         """The live model and its average."""
@@ -275,8 +283,10 @@ def judged_split(path: Any, outside: bool = False) -> str:
     return "test" if read_data(path, outside).get("test") else "val"
 
 
-def refuse_unlike(new: Mapping[str, Any], new_name: str, old: Mapping[str, Any], old_name: str) -> None:
-    """Raise `DPoseError` unless two data sets label the same keypoints and classes, naming both."""
+def refuse_unlike(
+    new: Mapping[str, Any], new_name: str, old: Mapping[str, Any], old_name: str, classes: bool = True
+) -> None:
+    """Raise `DPoseError` unless two data sets label the same keypoints and `classes`, naming both."""
     for what, a, b in (
         ("keypoints (kpt_shape)", list(new["kpt_shape"]), list(old["kpt_shape"])),
         ("keypoint names", keypoint_names(dict(new)), keypoint_names(dict(old))),
@@ -284,7 +294,7 @@ def refuse_unlike(new: Mapping[str, Any], new_name: str, old: Mapping[str, Any],
         ("classes", list(new["names"].values()), list(old["names"].values())),
         ("channels", new.get("channels", 3), old.get("channels", 3)),
     ):
-        if a != b:
+        if a != b and (classes or what != "classes"):
             pairs = zip(a, b, strict=False) if isinstance(a, list) else ()
             at = next((i for i, (x, y) in enumerate(pairs) if x != y), None)
             told = f"{a} and {b}" if at is None else f"number {at} is {a[at]} and {b[at]}"

@@ -1,13 +1,13 @@
 """Training images inside a checkpoint (`memory`), for a fine-tuning where the old data are not at hand.
 
-They are kept as plain tensors, numbers and words on the engine's model, which even restricted loading knows: JPEG bytes
-no larger than the model's input, and their labels. The engine hands none of it on to exported files.
+They are kept as plain tensors on the engine's model, which even restricted loading knows: JPEG bytes no larger than the
+model's input, and their labels. The engine hands none of it on to exported files.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 import yaml
 from ultralytics.utils.patches import imread
 
-from dpose_yolo.engine.checkpoints import read_checkpoint
+from dpose_yolo.dataset.label_text import label_text
+from dpose_yolo.engine.checkpoints import learner, models_of, read_checkpoint
 from dpose_yolo.engine.files import move_into_place, staging
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.errors import DPoseError
@@ -26,15 +27,15 @@ from dpose_yolo.posture.spread import spread
 NAME = "dpose_images"  # attribute of the model
 VERSION = 1
 QUALITY = 90  # of the JPEG files: 6 kB an image at 160 px
-FOLDER, CARD = "carried", "carried_images.yaml"  # in the run's folder, where a fine-tuning reads them
-OF_DATA = ("names", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "skeleton", "channels")
+FOLDER, CARD = "carried", "carried_images.yaml"  # in a fine-tuning's folder, as long as it is at work
+OF_DATA = ("names", "nc", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "skeleton", "channels")
 
 
 def pack_images(
     parts: Sequence[tuple[Sequence[dict[str, Any]], np.ndarray]],
     count: int,
     imgsz: int,
-    data: dict[str, Any],
+    data: Mapping[str, Any],
     seed: int = 0,
 ) -> dict[str, Any]:
     """Choose images evenly over their postures and pack them with their labels.
@@ -48,7 +49,7 @@ def pack_images(
         seed: of the choice.
 
     Raises:
-        DPoseError: for images of other than 1 or 3 channels.
+        DPoseError: for images of other than 1 or 3 channels, and files that are gone.
     """
     channels = data.get("channels", 3)
     if channels not in (1, 3):
@@ -59,19 +60,21 @@ def pack_images(
         share = (count - len(labels)) // (len(parts) - at)
         labels += [own[i] for i in spread(cluster, share, seed)]
     files = [_encoded(label["im_file"], imgsz, channels) for label in labels]
-    persons = [np.concatenate([lb["cls"].reshape(-1, 1), lb["bboxes"], _flat(lb["keypoints"])], 1) for lb in labels]
+    persons = [_rows(label, data["kpt_shape"][1]) for label in labels]
     return {
         "version": VERSION,
-        "data": {k: data[k] for k in OF_DATA if data.get(k) is not None},
         "bytes": torch.from_numpy(np.concatenate(files)),
         "sizes": torch.tensor([len(f) for f in files]),
-        "persons": torch.from_numpy(np.concatenate(persons).astype(np.float32)),
+        "persons": torch.from_numpy(np.concatenate(persons)),
         "counts": torch.tensor([len(p) for p in persons]),
     }
 
 
-def _flat(keypoints: np.ndarray) -> np.ndarray:
-    return keypoints.reshape(len(keypoints), keypoints.shape[1] * keypoints.shape[2])
+def _rows(label: Mapping[str, Any], dims: int) -> np.ndarray:
+    """(P, 5 + dims * K) persons of an image as a label file has them; the engine adds a flag to keypoints of two."""
+    keypoints = label["keypoints"][..., :dims]
+    flat = keypoints.reshape(len(keypoints), keypoints.shape[1] * dims)
+    return np.concatenate([label["cls"].reshape(-1, 1), label["bboxes"], flat], 1).astype(np.float32)
 
 
 def _encoded(file: str, imgsz: int, channels: int) -> np.ndarray:
@@ -92,54 +95,51 @@ def carry_images(model: EngineModel, content: dict[str, Any]) -> None:
 
 
 def carried_images(model: EngineModel) -> int:
-    """How many images a model carries."""
-    content = getattr(model, NAME, None)
-    return len(content["sizes"]) if content is not None else 0
+    """How many images a model carries; those of an unfinished distillation are its student's."""
+    content = getattr(learner(model), NAME, None)
+    sizes = content.get("sizes") if isinstance(content, dict) else None
+    return len(sizes) if isinstance(sizes, torch.Tensor) else 0
 
 
-def unpack_images(model: EngineModel, path: str | Path, folder: Path) -> Path:
+def unpack_images(model: EngineModel, path: str | Path, folder: Path, data: Mapping[str, Any]) -> Path:
     """Write the images that a model carries as a data set; its YAML.
 
     Args:
         model: that carries some.
         path: of its file, for the message.
         folder: to write to; one that is there is replaced.
+        data: data dictionary of the new images, whose keypoints and classes the model's own are.
 
     Raises:
-        DPoseError: where they cannot be read or written.
+        DPoseError: where they cannot be read or written, or have other keypoints or classes.
     """
-    content = getattr(model, NAME)
+    content: Any = getattr(learner(model), NAME, None)
+    count, dims = data["kpt_shape"]
     try:
         if content["version"] != VERSION:
             raise ValueError(f"version {content['version']}, expected {VERSION}")
-        bounds = np.cumsum(content["sizes"].numpy())
-        files = np.split(content["bytes"].numpy(), bounds[:-1])
+        files = np.split(content["bytes"].numpy(), np.cumsum(content["sizes"].numpy())[:-1])
         persons = np.split(content["persons"].numpy(), np.cumsum(content["counts"].numpy())[:-1])
-        card = {"train": "images", "val": "images", **content["data"]}
-        dims = int(card["kpt_shape"][1])
+        if persons[0].shape[1] != 5 + count * dims:
+            raise ValueError(f"labels of {persons[0].shape[1] - 5} numbers, expected {count} x {dims}")
+        classes = max((int(p[:, 0].max()) for p in persons if len(p)), default=0)
+        if classes >= len(data["names"]):
+            raise ValueError(f"class {classes} is none of the new data's")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DPoseError(f"the images that {path} carries cannot be read ({error}): set recall=False") from error
+        raise DPoseError(f"the images that {path} carries cannot be used ({error}): set recall=False") from error
     try:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "images").mkdir(parents=True)
         (folder / "labels").mkdir()
         for i, (file, rows) in enumerate(zip(files, persons, strict=True)):
             (folder / "images" / f"{i:05d}.jpg").write_bytes(file.tobytes())
-            lines = "".join(_line(row, dims) for row in rows)
-            (folder / "labels" / f"{i:05d}.txt").write_text(lines, encoding="utf-8")
+            (folder / "labels" / f"{i:05d}.txt").write_text(label_text(rows, dims), encoding="utf-8")
+        card = {"train": "images", "val": "images", **{k: data[k] for k in OF_DATA if data.get(k) is not None}}
         (folder / CARD).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise DPoseError(f"cannot write to {folder}: {error.strerror}: set project= to a folder that can be") from error
     return folder / CARD
-
-
-def _line(row: np.ndarray, dims: int) -> str:
-    """A person's line of a label file: class, box, keypoints with whole visibility flags."""
-    keypoints = row[5:].reshape(-1, dims)
-    words = [f"{int(row[0])}", *(f"{v:.6f}" for v in row[1:5])]
-    for point in keypoints:
-        words += [f"{v:.6f}" for v in point[:2]] + [str(int(v)) for v in point[2:]]
-    return " ".join(words) + "\n"
 
 
 def is_carried(card: str | Path) -> bool:
@@ -148,15 +148,26 @@ def is_carried(card: str | Path) -> bool:
 
 
 def forget_images(checkpoint: Path) -> int:
-    """Take the images off a checkpoint, in place and in one step; how many there were."""
+    """Take the images off a checkpoint of a finished training, in place and in one step; how many there were.
+
+    Raises:
+        DPoseError: for that of an unfinished one, which is still written to and puts them back.
+    """
+    checkpoint = checkpoint.resolve()  # the file itself, not a link to it
     content = read_checkpoint(checkpoint)
-    models = [content[k] for k in ("model", "ema") if content.get(k) is not None]
-    found = max((carried_images(model) for model in models), default=0)
-    if found:
-        for model in models:
-            if hasattr(model, NAME):
-                delattr(model, NAME)
-        with staging(checkpoint.parent) as folder:
-            torch.save(content, folder / checkpoint.name)
-            move_into_place(folder / checkpoint.name, checkpoint.parent)
+    models = models_of(content)
+    if not any(hasattr(model, NAME) for model in models):
+        return 0
+    if content.get("epoch", -1) >= 0:
+        raise DPoseError(
+            f"{checkpoint} is of an unfinished training, whose next epoch puts the images back: "
+            "end it with resume=, or delete the run's folder"
+        )
+    found = max(map(carried_images, models))
+    for model in models:
+        if hasattr(model, NAME):
+            delattr(model, NAME)
+    with staging(checkpoint.parent) as folder:
+        torch.save(content, folder / checkpoint.name)
+        move_into_place(folder / checkpoint.name, checkpoint.parent)
     return found

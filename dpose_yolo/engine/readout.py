@@ -9,6 +9,7 @@ from torch import nn
 
 from dpose_yolo.attention import readout_layer, readout_loss, readout_target
 from dpose_yolo.engine.attention import Assignment
+from dpose_yolo.engine.checkpoints import models_of
 from dpose_yolo.engine.graph import EngineModel, FeatureTap, readout_layers, run_layers
 from dpose_yolo.engine.persons import persons_of
 
@@ -50,8 +51,7 @@ def remove_readout(model: EngineModel) -> bool:
 
 def strip_readout(content: dict[str, Any]) -> bool:
     """Take the readout out of the content of a checkpoint of a finished training; whether there was one."""
-    models = [content[k] for k in ("model", "ema") if isinstance(content.get(k), nn.Module)]
-    return any([remove_readout(m) for m in models])
+    return any([remove_readout(m) for m in models_of(content)])
 
 
 class ReadoutTerm:

@@ -27,10 +27,11 @@ from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.caches import guard_caches  # noqa: E402
 from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
+from dpose_yolo.engine.checkpoints import learner  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
-from dpose_yolo.engine.memory import carry_images, pack_images  # noqa: E402
+from dpose_yolo.engine.memory import carry_images, is_carried, pack_images  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
@@ -284,7 +285,7 @@ class DPoseTrainer(DurableTrainer):
     def _attach(self) -> None:
         """Put the box loss and the attention term around the criteria of the live model and of its average."""
         for whole, live in ((unwrap_model(self.model), True), (self.ema.ema, False)):
-            model = getattr(whole, "student_model", whole)  # the one that learns, where another is distilled into it
+            model = learner(whole)
             # A plain dict: the checkpoint stays loadable where this package is not installed.
             model.dpose = dict(self.dpose)
             if self.draws:  # the postures of the data travel with the model, for whoever fine-tunes it
@@ -412,5 +413,5 @@ def merged_settings(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[st
         elif source:
             merged.update(dpose_settings.load_cfg(source))
     if "save_dir" in merged:  # the record of a run
-        merged = {k: v for k, v in merged.items() if k not in OF_ONE_RUN}
+        merged = {k: v for k, v in merged.items() if k not in OF_ONE_RUN and not (k == "replay" and is_carried(v))}
     return {**merged, **given}

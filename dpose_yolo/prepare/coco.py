@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture import posture_features
 from dpose_yolo.prepare import coco_json
@@ -18,7 +19,7 @@ from dpose_yolo.prepare.clips import Track, owner_totals, picture_jobs
 from dpose_yolo.prepare.coco_json import Annotated, Counts
 from dpose_yolo.prepare.files import files_below, named, relative, require_inside, source_folder
 from dpose_yolo.prepare.options import Options
-from dpose_yolo.prepare.plan import Names, Plan, Shot, label_text
+from dpose_yolo.prepare.plan import Names, Plan, Shot
 from dpose_yolo.prepare.splits import assign, describe, refuse_shared
 
 PART_WORD = re.compile(r"(train|val|test)(?![a-z])", re.IGNORECASE)  # train2017, person_keypoints_val, autob_coco_test

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture import posture_features
 from dpose_yolo.prepare.card import COCO_17
@@ -18,7 +19,7 @@ from dpose_yolo.prepare.drive_act_tables import PAPER_WEIGHTS, Activities, read_
 from dpose_yolo.prepare.drive_act_views import Reader, View
 from dpose_yolo.prepare.files import relative, source_folder
 from dpose_yolo.prepare.options import VIEWS, Options
-from dpose_yolo.prepare.plan import Frames, Job, Names, Plan, Shot, label_text
+from dpose_yolo.prepare.plan import Frames, Job, Names, Plan, Shot
 from dpose_yolo.prepare.projection import DIRECTIONS
 from dpose_yolo.prepare.splits import describe
 

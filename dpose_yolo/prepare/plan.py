@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dpose_yolo.prepare.card import KeypointSet
 
 PARTS = ("train", "val", "test")
@@ -178,21 +176,6 @@ class Names:
             stem = f"{text}_{number}"
         self._taken.add(stem.casefold())
         return stem
-
-
-def label_text(rows: np.ndarray) -> str:
-    """Content of a label file.
-
-    Args:
-        rows: (P, 5 + 3K) class, box centre and size, then x, y, flag of the keypoints; shares of the image.
-    """
-    lines = []
-    for row in rows:
-        points = row[5:].reshape(-1, 3)
-        words = [str(int(row[0])), *(f"{v:.6f}" for v in row[1:5])]
-        words += [f"{x:.6f} {y:.6f} {int(v)}" if v > 0 else "0 0 0" for x, y, v in points]
-        lines.append(" ".join(words) + "\n")
-    return "".join(lines)
 
 
 def total_work(jobs: list[Job]) -> int:
