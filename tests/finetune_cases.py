@@ -31,3 +31,11 @@ def build_world(folder: Path, old: dict[str, int], new: dict[str, int], **settin
     return SimpleNamespace(
         folder=folder, old=str(cards[0]), new=str(cards[1]), start=str(start.last), trainer=start, settings=settings
     )
+
+
+def short_run(world: SimpleNamespace, folder: Path) -> dict[str, Any]:
+    """Settings of a short fine-tuning in a folder."""
+    return {
+        "model": world.start, "data": world.new, "epochs": 1, "batch": 8, "device": "cpu", "verbose": False,
+        "refits": 0, "project": str(folder / "runs"),
+    }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from engine_models import make_batch, tiny_model
-from finetune_cases import build_world
+from finetune_cases import build_world, short_run
 from stick_figures import build_dataset
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -40,10 +40,7 @@ def world(tmp_path_factory) -> SimpleNamespace:
 @pytest.fixture
 def base(world, tmp_path) -> dict:
     """Settings of a short fine-tuning."""
-    return {
-        "model": world.start, "data": world.new, "epochs": 1, "batch": 8, "device": "cpu", "verbose": False,
-        "refits": 0, "project": str(tmp_path / "runs"),
-    }  # fmt: skip
+    return short_run(world, tmp_path)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from finetune_cases import build_world
+from finetune_cases import build_world, short_run
 from ultralytics.nn.tasks import load_checkpoint
 
 from dpose_yolo import DPoseError, DPoseTrainer
@@ -38,10 +38,7 @@ def world(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.fixture
 def base(world, tmp_path) -> dict:
-    return {
-        "model": world.start, "data": world.new, "epochs": 1, "batch": 8, "device": "cpu", "verbose": False,
-        "refits": 0, "project": str(tmp_path / "runs"),
-    }  # fmt: skip
+    return short_run(world, tmp_path)
 
 
 def label(folder: Path, i: int, size=(40, 60), persons: int = 1, channels: int = 3) -> dict:
