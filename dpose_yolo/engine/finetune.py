@@ -20,6 +20,7 @@ from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.checkpoints import learner, read_checkpoint
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.explain import load_pose_model
+from dpose_yolo.engine.given import merged_settings
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
@@ -27,7 +28,7 @@ from dpose_yolo.engine.memory import CARD, FOLDER, carried_images, is_carried, u
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
 from dpose_yolo.engine.run_files import with_whole_paths
-from dpose_yolo.engine.trainer import DPoseTrainer, merged_settings
+from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe

@@ -26,7 +26,7 @@ from dpose_yolo.posture.spread import spread
 
 NAME = "dpose_images"  # attribute of the model
 VERSION = 1
-QUALITY = 90  # of the JPEG files: 6 kB an image at 160 px
+QUALITY = 90  # of the JPEG files: 5 kB an image at 160 px
 FOLDER, CARD = "carried", "carried_images.yaml"  # in a fine-tuning's folder, as long as it is at work
 OF_DATA = ("names", "nc", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "skeleton", "channels")
 

@@ -30,8 +30,9 @@ from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.checkpoints import learner  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
+from dpose_yolo.engine.given import merged_settings  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
-from dpose_yolo.engine.memory import carry_images, is_carried, pack_images  # noqa: E402
+from dpose_yolo.engine.memory import carry_images, pack_images  # noqa: E402
 from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
@@ -45,8 +46,6 @@ guard_caches()
 
 # Keys that the engine accepts besides its own defaults.
 ENGINE_EXTRA = ("augmentations", "save_dir")
-# Keys of one run in its args.yaml: whoever starts from that file means its settings, not its folder.
-OF_ONE_RUN = ("save_dir", "resume")
 
 
 class DPoseTrainer(DurableTrainer):
@@ -390,28 +389,3 @@ class DPoseTrainer(DurableTrainer):
             self.draws.report(self.save_dir, plots=bool(self.args.plots))
         if self.draws and event == "on_train_epoch_end":
             self.draws.log(self.save_dir, self.epoch)
-
-
-def _is_engine_cfg(cfg: Any) -> bool:
-    """Whether `cfg` is a complete engine configuration, as the engine itself hands to its trainers."""
-    values = vars(cfg) if isinstance(cfg, SimpleNamespace) else cfg
-    complete = isinstance(values, Mapping) and set(DEFAULT_CFG_DICT) <= set(values)
-    return complete and not set(dpose_settings.specification()) & set(values)
-
-
-def merged_settings(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings the user gave, the later ones going before the earlier; a `cfg` among them is read first."""
-    merged: dict[str, Any] = {}
-    given = {**overrides, **settings}
-    for source in (cfg, given.pop("cfg", None)):
-        if isinstance(source, SimpleNamespace):
-            source = vars(source)
-        if isinstance(source, Mapping):
-            # A complete engine configuration says nothing where it holds the engine's default.
-            engine = _is_engine_cfg(source)
-            merged.update({k: v for k, v in source.items() if not engine or v != DEFAULT_CFG_DICT.get(k, "")})
-        elif source:
-            merged.update(dpose_settings.load_cfg(source))
-    if "save_dir" in merged:  # the record of a run
-        merged = {k: v for k, v in merged.items() if k not in OF_ONE_RUN and not (k == "replay" and is_carried(v))}
-    return {**merged, **given}
