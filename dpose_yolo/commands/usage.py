@@ -5,7 +5,8 @@ from __future__ import annotations
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import defaults, refuse_unknown, specification
 
-_MODEL = "a .pt checkpoint, an exported model, or a model YAML (dpose-125.yaml, dpose-250.yaml ship with the package)"
+_NEW = "a .pt checkpoint, or a model YAML (dpose-125.yaml, dpose-250.yaml ship with the package)"
+_MODEL = "a .pt checkpoint, or an exported model"
 _PROJECT = ("project=runs name=", "folder of the results")
 _STUDY = [
     ("seeds=3", "number of seeds from 0, or a list: seeds=[3,4,5]"),
@@ -26,7 +27,7 @@ _INNER = (*specification(), "start")
 TAKES: dict[str, list[tuple[str, str]]] = {
     "train": [
         ("data=", "data YAML (required)"),
-        ("model=dpose-125.yaml", _MODEL),
+        ("model=dpose-125.yaml", _NEW),
         ("cfg=", "preset (paper) or YAML of settings to start from"),
         ("clusters= balance= att= ...", "DPOSE settings, see `dpose settings`"),
         ("epochs= batch= imgsz= device= ...", "any setting of the engine's training"),
@@ -145,7 +146,10 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("src=", "its folder; a file for video and coco, too (required)"),
         ("dst=", "new folder of the set; the same command again goes on in it (required)"),
         ("frames=", "images at most, as many of each subject; drive_act 33600, else all"),
-        ("choose=variety", "variety, even or random; all (pictures only, unless frames= is given)"),
+        (
+            "choose=variety",
+            "variety, even or random; all (pictures of coco, dripe, statefarm, unless frames= is given)",
+        ),
         ("every=0.25", "seconds between two candidate frames of a video"),
         ("apart=3", "least difference of two images without labels, grey levels"),
         ("quality=95", "of the JPEG files of video frames; pictures are copied"),
@@ -213,7 +217,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         _PROJECT,
     ],
     "info": [
-        ("model=dpose-125.yaml", _MODEL),
+        ("model=dpose-125.yaml", _NEW),
         ("imgsz=640", "input size the GFLOPs are counted at"),
         ("channels=3", "1 for infrared"),
     ],
