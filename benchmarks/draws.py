@@ -17,6 +17,7 @@ import yaml
 from dpose_yolo.engine.postures import averaged_plan, pose_table, posture_mixtures
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.metrics.postures import frequency_thirds
+from dpose_yolo.posture import evenness
 from dpose_yolo.settings import resolve
 
 
@@ -25,9 +26,9 @@ def shares(expected: np.ndarray, names: np.ndarray) -> str:
     known, count = np.unique(names, return_counts=True)
     third = np.array(frequency_thirds(count))
     share = np.array([expected[names == name].sum() for name in known]) / expected.sum()
-    even = -(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(len(known))
     thirds = " | ".join(f"{share[third == t].sum():.3f}" for t in ("head", "medium", "tail"))
     effective = expected.sum() ** 2 / (expected**2).sum()
+    even = evenness(share)
     return f"{thirds} | {share.min():.4f} | {share.max():.3f} | {even:.3f} | {expected.max():.1f} | {effective:.0f} |"
 
 

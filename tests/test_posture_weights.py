@@ -7,6 +7,8 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture import (
     balanced_probabilities,
     component_masses,
+    evenness,
+    evenness_told,
     expected_counts,
     harden,
     image_responsibilities,
@@ -131,3 +133,17 @@ def test_the_key_follows_content_only():
     assert len({key, *others}) == 6
     with pytest.raises(DPoseError, match="not plain values"):
         labels_key(keypoints, boxes, {"x": object()})
+
+
+def test_evenness_is_the_entropy_of_the_shares_over_its_largest_value():
+    assert evenness(np.full(32, 7.0)) == pytest.approx(1, abs=1e-12)
+    assert evenness(np.array([0.5, 0.25, 0.25])) == pytest.approx(1.5 / math.log2(3), abs=1e-12)
+    assert evenness(np.array([1.0, 0.0])) == pytest.approx(0, abs=1e-12)
+    assert evenness(np.array([3.0])) == 1
+
+
+def test_balance_is_said_to_have_little_to_give_only_where_the_clusters_are_nearly_even():
+    rare, drawn = np.array([0.7, 0.2, 0.1]), np.full(3, 1 / 3)
+    assert evenness_told(rare, drawn, 1.0) == "evenness of the clusters (1 is even) 0.730, drawn 1.000"
+    assert "little to give; compare with balance=0" in evenness_told(np.array([0.4, 0.32, 0.28]), drawn, 1.0)
+    assert "little to give" not in evenness_told(np.array([0.4, 0.32, 0.28]), drawn, 0.0)

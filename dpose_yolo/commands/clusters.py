@@ -47,6 +47,7 @@ def main(settings: dict[str, Any]) -> None:
 
     require_engine()
     from dpose_yolo.engine.postures import averaged_plan, bic_curve, posture_mixtures
+    from dpose_yolo.posture import evenness_told
     from dpose_yolo.report.atlas import save_atlas
     from dpose_yolo.report.atlas_page import save_atlas_page
     from dpose_yolo.report.tables import cluster_table, members, save_tables
@@ -74,6 +75,7 @@ def main(settings: dict[str, Any]) -> None:
         table, mixture, plan, folder / "atlas.png", images=images, skeleton=skeleton, names=names, curve=curve
     )  # fmt: skip
     _print(frame)
+    print(evenness_told(frame["natural_share"], frame["balanced_share"], dpose["balance"]))
     left_out = ", ".join(table.names[k] for k in mixture.left_out_)
     if left_out:
         print(f"left out of the postures, almost never labelled: {left_out}")

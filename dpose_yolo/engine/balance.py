@@ -18,6 +18,7 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.fading import FadingSampler
 from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.sampler import PostureSampler
+from dpose_yolo.posture.weights import evenness_told
 from dpose_yolo.report.drawing import replacing
 
 
@@ -53,6 +54,7 @@ class BalancedDraws:
             )
         self.dataset = dataset
         self.seed = seed
+        self.balance = settings["balance"]
         self.skeleton = data.get("skeleton")
         self.table = pose_table(dataset.labels, keypoint_names(data), settings["posture_scale"])
         cache = Path(dataset.label_files[0]).parent
@@ -143,6 +145,7 @@ class BalancedDraws:
             f"drawn {expected.min():.1%}-{expected.max():.1%}{later}; "
             f"most draws of one image {self.plan.expected.max():.1f}"
         )
+        LOGGER.info(f"Postures: {evenness_told(natural, expected, self.balance)}")
         if self.mixture.left_out_:
             names = ", ".join(self.table.names[k] for k in self.mixture.left_out_)
             LOGGER.info(f"Postures: left out of the postures, almost never labelled: {names}")

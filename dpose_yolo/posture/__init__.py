@@ -12,6 +12,8 @@ from dpose_yolo.posture.sampler import PostureSampler
 from dpose_yolo.posture.weights import (
     balanced_probabilities,
     component_masses,
+    evenness,
+    evenness_told,
     expected_counts,
     harden,
     image_responsibilities,
@@ -24,6 +26,8 @@ __all__ = [
     "PostureSampler",
     "balanced_probabilities",
     "component_masses",
+    "evenness",
+    "evenness_told",
     "expected_counts",
     "harden",
     "image_responsibilities",

@@ -14,6 +14,9 @@ from dpose_yolo.errors import DPoseError
 
 EMPTY_MASS = 1e-3  # poses; below it a component's mass is the rounding tail of others, and nobody's posture
 
+# From here on balance did not pay where it was measured (docs/balance.md, "When it pays").
+NEARLY_EVEN = 0.95
+
 
 def harden(resp: np.ndarray) -> np.ndarray:
     """Hard assignment (N, C): 1 at each row's largest responsibility, 0 elsewhere."""
@@ -140,6 +143,32 @@ def expected_counts(p: np.ndarray, epoch_length: int, repeat_cap: float = math.i
         expected[over] = repeat_cap
         free &= ~over
     return expected
+
+
+def evenness(shares: np.ndarray) -> float:
+    """Entropy of shares over its largest value: 1 where all are alike, towards 0 where one has everything.
+
+    Args:
+        shares: (C,) shares or counts, >= 0, not all zero.
+    """
+    share = np.asarray(shares, np.float64) / np.sum(shares)
+    if len(share) == 1:
+        return 1.0
+    return float(-(share * np.log(np.maximum(share, 1e-300))).sum() / math.log(len(share)))
+
+
+def evenness_told(natural: np.ndarray, drawn: np.ndarray, balance: float) -> str:
+    """How even the postures are by themselves and as drawn, and whether balance can be expected to pay.
+
+    Args:
+        natural, drawn: (C,) share of each cluster in the images and in the draws.
+        balance: the setting.
+    """
+    own = evenness(natural)
+    told = f"evenness of the clusters (1 is even) {own:.3f}, drawn {evenness(drawn):.3f}"
+    if own < NEARLY_EVEN or balance == 0:
+        return told
+    return f"{told}: nearly even by themselves, so that balance has little to give; compare with balance=0"
 
 
 def labels_key(keypoints: np.ndarray, boxes: np.ndarray, params: dict[str, Any]) -> str:
