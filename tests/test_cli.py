@@ -155,6 +155,7 @@ def test_commands_on_a_tiny_set(tmp_path, mini_dataset, capsys):
     metrics = json.loads((tmp_path / "runs" / "val" / "metrics.json").read_text())
     assert metrics["split"] == "test" and 0 <= metrics["AP"] <= 1
     assert run(["clusters", f"data={data}", "clusters=4", project]) == 0
+    assert "evenness of the clusters (1 is even) 0." in capsys.readouterr().out
     folder = tmp_path / "runs" / "clusters"
     table = list(csv.DictReader((folder / "clusters.csv").open()))
     assert len(table) == 4 and sum(int(r["poses"]) for r in table) == 24
