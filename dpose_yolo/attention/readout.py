@@ -80,7 +80,8 @@ def readout_loss(maps: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         (B,) mean over the keypoints that count, 0 for images without any.
     """
     cells = target.flatten(2)
-    log_share = functional.log_softmax(maps.flatten(2).float(), -1)
+    precise = torch.promote_types(maps.dtype, torch.float32)  # under AMP the maps come in half precision
+    log_share = functional.log_softmax(maps.flatten(2).to(precise), -1)
     own_entropy = torch.special.entr(cells).sum(-1)
     counts = (cells.sum(-1) > 0).to(cells.dtype)
     divergence = -(cells * log_share).sum(-1) - own_entropy  # (B, K); 0 for empty targets
