@@ -26,7 +26,7 @@ demo: setup ## train, validate, explain, export and predict on the sample set (a
 offline: setup ## the demo without network, under a tracer that counts attempts to reach one (needs strace, unshare)
 	@PATH="$(BIN):$$PATH" "$(BIN)/python" tests/offline_demo.py
 
-bench: setup ## a small study of the sample set (docs/benchmarks.md), under an hour on two cores (runs/bench; goes on when run again)
+bench: setup ## the smallest study of docs/benchmarks.md, on the sample set, under an hour on two cores (runs/bench; goes on when run again)
 	@PATH="$(BIN):$$PATH" bash scripts/bench.sh
 
 # The modules a user calls; their docstrings are the reference.
