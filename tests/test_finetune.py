@@ -83,6 +83,16 @@ def test_input_and_length_follow_from_model_and_images(world, base):
     assert (mine.args.imgsz, mine.args.lr0, mine.epochs, mine.dpose["clusters"]) == (96, 0.5, 1, 2)
 
 
+def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
+    trainer = FineTuneTrainer(**base, replay=world.old)
+    trainer.train()
+    assert trainer.dpose["att"] == 40.0  # what auto is with the readout
+    (row,) = rows(trainer.save_dir / "results.csv")
+    assert float(row["train/att_loss"]) > 0
+    names = list(load_checkpoint(trainer.last)[0].state_dict())  # the readout exists in training only
+    assert names == list(load_checkpoint(world.start)[0].state_dict())
+
+
 def test_frozen_layers_and_norms_stay(world, base):
     before = load_checkpoint(world.start)[0].state_dict()
     trainer = FineTuneTrainer(**base, freeze=3)

@@ -224,6 +224,11 @@ def test_the_users_settings_go_before_the_rules():
     found = recipe(50, {"epochs": 3, "lr0": 1.0, "batch": 4, "clusters": 2})
     assert not {"epochs", "lr0", "batch", "clusters"} & set(found)
     assert found["nbs"] == 4 and found["warmup_epochs"] == pytest.approx(0.3)
+    assert "att" not in recipe(50, {"replay": "old.yaml", "att": 3.0})
+
+
+def test_the_attention_term_is_on_with_old_images_only():
+    assert recipe(50, {"replay": "old.yaml"})["att"] == "auto" and recipe(50, {})["att"] == 0.0
 
 
 # Advice

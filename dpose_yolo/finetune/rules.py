@@ -31,7 +31,9 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     - an epoch is one pass over the new images, 20 batches at least;
     - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up;
     - nothing is frozen below;
-    - one posture cluster for every ten new images, 16 at most.
+    - one posture cluster for every ten new images, 16 at most;
+    - the attention term at its own weight with replay, where it was better on the new images and on the old ones
+      (docs/benchmarks.md); off without, where that was not measured.
 
     Args:
         images: new images.
@@ -60,7 +62,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "val": False,
         "plots": False,
         "clusters": max(1, min(16, images // POSES_A_CLUSTER)),
-        "att": 0.0,
+        "att": "auto" if settings.get("replay") else 0.0,
         "balance_end": 1.0,
     }
     return {name: value for name, value in rules.items() if name not in settings}
