@@ -32,7 +32,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
-    - the attention term at its own weight with replay, where it was better on the new images and on the old ones
+    - the attention term at its own weight with replay, where it was ahead on the new images and on the old ones
       (docs/benchmarks.md); off without, where that was not measured.
 
     Args:
