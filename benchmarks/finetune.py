@@ -124,9 +124,6 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
 
 def one(job: dict[str, Any]) -> None:
     """Run one arm and add its line to results.csv."""
-    import torch
-
-    torch.set_num_threads(job["threads"])
     from dpose_yolo.engine.finetune import judged_split
     from dpose_yolo.evaluation.change import measure_change, posture_groups
     from dpose_yolo.evaluation.data import load_part

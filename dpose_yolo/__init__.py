@@ -30,6 +30,9 @@ if os.environ["YOLO_OFFLINE"].lower() in ("1", "true", "yes", "on"):
 # Read by the engine too: a checkpoint is a pickle, of which only known layers are built (docs/reliability.md).
 os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")
 
+# The engine writes a 1 there when it is imported, which then looks like the user's own (see `engine.threads`).
+_ASKED_THREADS = None if "ultralytics" in sys.modules else os.environ.get("OMP_NUM_THREADS")
+
 if TYPE_CHECKING:
     from dpose_yolo.engine.trainer import DPoseTrainer
     from dpose_yolo.errors import DPoseError

@@ -15,6 +15,7 @@ os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["OMP_NUM_THREADS"] = "1"  # of trainings here and in processes of their own, which are compared to the bit
 
 import pytest
 import torch

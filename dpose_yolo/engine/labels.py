@@ -11,12 +11,10 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dpose_yolo.engine import checks, label_checks, words
-from dpose_yolo.engine.caches import guard_caches
-from dpose_yolo.engine.offline import keep_offline
+from dpose_yolo.engine.ready import ready_engine
 from dpose_yolo.errors import DPoseError
 
-keep_offline()
-guard_caches()
+ready_engine()
 
 
 def load_labels(

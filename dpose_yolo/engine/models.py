@@ -28,11 +28,9 @@ def engine_model(path: Any) -> Any:
             raise DPoseError(not_a_pose_model(path, told))
     from ultralytics import YOLO
 
-    from dpose_yolo.engine.caches import guard_caches
-    from dpose_yolo.engine.offline import keep_offline
+    from dpose_yolo.engine.ready import ready_engine
 
-    keep_offline()
-    guard_caches()
+    ready_engine()
     try:
         model = YOLO(str(shipped or path), task="pose")
         task = getattr(getattr(model, "model", None), "task", model.task)

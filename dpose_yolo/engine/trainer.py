@@ -25,7 +25,6 @@ from dpose_yolo.engine import checks, label_checks, words  # noqa: E402
 from dpose_yolo.engine.allocator import keep_freed_memory  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
-from dpose_yolo.engine.caches import guard_caches  # noqa: E402
 from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.checkpoints import learner  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
@@ -33,16 +32,15 @@ from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
 from dpose_yolo.engine.given import merged_settings  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.memory import carry_images, pack_images  # noqa: E402
-from dpose_yolo.engine.offline import keep_offline  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
+from dpose_yolo.engine.ready import ready_engine  # noqa: E402
 from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
 from dpose_yolo.hints import not_a_pose_model  # noqa: E402
 from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
 from dpose_yolo.report.drawing import replacing  # noqa: E402
 
-keep_offline()
-guard_caches()
+ready_engine()
 
 # Keys that the engine accepts besides its own defaults.
 ENGINE_EXTRA = ("augmentations", "save_dir")

@@ -118,12 +118,10 @@ def build(settings: dict[str, Any], plain: bool) -> Any:
     if plain:
         from ultralytics.models.yolo.pose import PoseTrainer
 
-        from dpose_yolo.engine.caches import guard_caches
         from dpose_yolo.engine.checks import engine_errors, require_model_file
-        from dpose_yolo.engine.offline import keep_offline
+        from dpose_yolo.engine.ready import ready_engine
 
-        keep_offline()
-        guard_caches()
+        ready_engine()
         with engine_errors("the settings cannot be used"):
             return PoseTrainer(overrides={**settings, "model": require_model_file(settings["model"])})
     from dpose_yolo.engine.trainer import DPoseTrainer
