@@ -12,6 +12,7 @@ from dpose_yolo.settings import specification
 BATCH = 16
 LEAST_BATCHES = 20  # of an epoch, so that few images do not make hundreds of tiny epochs
 STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
+LEAST_STEPS = 5880  # with old images in the batch: both sides gain by them with 50 images (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
 
 # What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
@@ -26,8 +27,8 @@ INHERITED_DPOSE = ("posture_scale", "covariance", "box_loss", "kpt_far", "pose_s
 def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a fine-tuning that depend on its data.
 
-    - steps: 1100 times the fourth root of the number of new images, with or without replay (20 images: 2327, 50: 2926,
-      200: 4137, 1000: 6186). Few images take nearly as long: half the steps cost the old data four times as much;
+    - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
+      with replay 5880 at least, which new and old data need: half of them cost both, fewer still more;
     - an epoch is one pass over the new images, 20 batches at least;
     - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up;
     - nothing is frozen below;
@@ -45,9 +46,10 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     batch = settings.get("batch", BATCH)
     whole = isinstance(batch, int) and not isinstance(batch, bool) and batch > 0
     size = min(batch, images) if whole and not settings.get("replay") else batch if whole else BATCH
+    replayed = bool(settings.get("replay")) and replay_share(settings) > 0
     new = size - old_in_batch(size, replay_share(settings)) if settings.get("replay") and size > 1 else size
     batches = epoch_batches(images, new)
-    epochs = math.ceil(STEPS * images**0.25 / batches)
+    epochs = math.ceil(max(STEPS * images**0.25, LEAST_STEPS if replayed else 0) / batches)
     rules: dict[str, Any] = {
         "batch": BATCH,
         "nbs": size,
