@@ -230,6 +230,8 @@ def test_the_users_settings_go_before_the_rules():
 
 def test_the_attention_term_is_on_with_old_images_only():
     assert recipe(50, {"replay": "old.yaml"})["att"] == "auto" and recipe(50, {})["att"] == 0.0
+    none = recipe(8, {"replay": "old.yaml", "replay_share": 0})  # named, but none of it in the batch
+    assert none == recipe(8, {})
 
 
 # Advice

@@ -45,9 +45,9 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     batch = settings.get("batch", BATCH)
     whole = isinstance(batch, int) and not isinstance(batch, bool) and batch > 0
-    size = min(batch, images) if whole and not settings.get("replay") else batch if whole else BATCH
     replayed = bool(settings.get("replay")) and replay_share(settings) > 0
-    new = size - old_in_batch(size, replay_share(settings)) if settings.get("replay") and size > 1 else size
+    size = min(batch, images) if whole and not replayed else batch if whole else BATCH
+    new = size - old_in_batch(size, replay_share(settings)) if replayed and size > 1 else size
     batches = epoch_batches(images, new)
     epochs = math.ceil(max(STEPS * images**0.25, LEAST_STEPS if replayed else 0) / batches)
     rules: dict[str, Any] = {
@@ -64,7 +64,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "val": False,
         "plots": False,
         "clusters": max(1, min(16, images // POSES_A_CLUSTER)),
-        "att": "auto" if settings.get("replay") else 0.0,
+        "att": "auto" if replayed else 0.0,
         "balance_end": 1.0,
     }
     return {name: value for name, value in rules.items() if name not in settings}
