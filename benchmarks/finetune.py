@@ -11,7 +11,8 @@ Arms, each with the same number of images through the network as `replay` has:
     replay   `dpose finetune` with the old data
     scratch  `dpose train` on the new images from nothing
 
-Settings: images=20,50,200,1000,all arms=... seeds=1 threads=2 project=runs/bench-finetune; others are every training's.
+Settings: images=20,50,200,1000,all arms=... seeds=1 (seeds=[1]: that one alone) threads=2 project=runs/bench-finetune;
+others are every training's.
 The first images of one shuffled list are taken: larger sets hold the smaller ones. Without model= one is trained
 on the old data (start_epochs=40, memory=400). Every finished arm is a line of results.csv and is not run again;
 table.md is written after each. Several commands may fill one folder at a time, each with model= and its own images= or
@@ -35,6 +36,7 @@ import yaml
 from dpose_yolo.cli import parse_arguments
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import specification
+from dpose_yolo.study.plan import seed_list
 
 ARMS = ("engine", "recipe", "keep", "recall", "replay", "scratch")
 OWN = ("new", "old", "model", "images", "arms", "seeds", "threads", "project", "start_epochs", "job")
@@ -230,7 +232,7 @@ def main(words: list[str]) -> None:
             raise DPoseError(f"{model} carries no images: train it with memory=400, or leave out arms=recall")
         print(f"arm recall is left out: {model} carries no images (memory=)")
         arms.remove("recall")
-    jobs = [(s, n.strip(), a) for s in range(int(given.get("seeds", 1))) for n in sizes for a in arms]
+    jobs = [(s, n.strip(), a) for s in seed_list(given.get("seeds", 1)) for n in sizes for a in arms]
     for seed, images, arm in jobs:
         if any((r["seed"], r["images"], r["arm"]) == (str(seed), images, arm) for r in finished(folder)):
             continue

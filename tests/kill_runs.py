@@ -76,7 +76,7 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def tuning(folder: Path) -> dict[str, Any]:
-    """The same of a fine-tuning: 2 epochs of 20 batches, three measurements for the average, two for the table."""
+    """The same of a fine-tuning: 2 epochs of 60 batches, three measurements for the average, two for the table."""
     own = {"model": str(folder.parent / "start" / "run" / "weights" / "last.pt"), "epochs": 2, "clusters": 2}
     short = {k: v for k, v in settings(folder).items() if k in ("data", "project", "batch", "device", "verbose")}
     return {**short, **own, "name": "run", "resume": True, "refits": 0, "split": "val", "bootstrap": 20}

@@ -58,17 +58,17 @@ class Recording(FineTuneTrainer):
 def test_replay_is_exact_in_every_batch_and_even_over_postures(world, base):
     trainer = Recording(**base, replay=world.old, replay_share=0.4, balance=1.0)
     trainer.train()
-    assert len(trainer.seen) == 20  # an epoch has 20 batches at least
+    assert len(trainer.seen) == 60  # an epoch has 60 batches at least
     old = str(Path(world.old).parent)
     for files in trainer.seen:
         assert (len(files), sum(f.startswith(old) for f in files)) == (8, 3)
     draws = rows(trainer.save_dir / "replay_draws.csv")
-    assert sum(int(r["draws"]) for r in draws) == 60
-    # by the starting model's own mixture: 15 draws of each of its four postures; 2 of 24 images show the rarest
+    assert sum(int(r["draws"]) for r in draws) == 180
+    # by the starting model's own mixture: 45 draws of each of its four postures; 2 of 24 images show the rarest
     assert len(draws) == len(world.trainer.draws.mixture.weights_) == 4
     assert [float(r["effective"]) for r in draws] == pytest.approx([0.25] * 4, abs=1e-3)
     assert float(draws[-1]["natural"]) < 0.1
-    assert sum(int(r["draws"]) for r in rows(trainer.save_dir / "posture_draws.csv")) == 100
+    assert sum(int(r["draws"]) for r in rows(trainer.save_dir / "posture_draws.csv")) == 300
     assert {Path(f).name for files in trainer.seen for f in files if not f.startswith(old)} == {
         f"train_{i:04d}.png" for i in range(13)
     }
@@ -77,7 +77,7 @@ def test_replay_is_exact_in_every_batch_and_even_over_postures(world, base):
 def test_input_and_length_follow_from_model_and_images(world, base):
     trainer = FineTuneTrainer(**{k: v for k, v in base.items() if k not in ("epochs", "batch")})
     assert (trainer.args.imgsz, trainer.args.mosaic, trainer.args.nbs) == (64, 0, 13)
-    assert trainer.epochs == 105  # 1100 13^0.25 steps, 20 an epoch
+    assert trainer.epochs == 35  # 1100 13^0.25 steps, 60 an epoch
     assert (trainer.dpose["clusters"], trainer.dpose["att"], trainer.dpose["start"]) == (1, 0.0, world.start)
     mine = FineTuneTrainer(**{**base, "imgsz": 96, "lr0": 0.5, "clusters": 2, "name": "mine"})
     assert (mine.args.imgsz, mine.args.lr0, mine.epochs, mine.dpose["clusters"]) == (96, 0.5, 1, 2)
@@ -194,7 +194,7 @@ def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
     assert resumed.dpose == broken.dpose and resumed.dpose["start"] == world.start
     resumed.train()
     assert [int(r["epoch"]) for r in rows(resumed.csv)] == [1, 2]
-    assert sum(int(r["draws"]) for r in rows(resumed.save_dir / "replay_draws.csv")) == 2 * 20 * 3  # of 8
+    assert sum(int(r["draws"]) for r in rows(resumed.save_dir / "replay_draws.csv")) == 2 * 60 * 3  # of 8
     whole = FineTuneTrainer(**{**base, "epochs": 2, "name": "whole"}, replay=world.old, keep=0.5)
     whole.train()
     one, other = (load_checkpoint(t.last)[0].state_dict() for t in (resumed, whole))

@@ -122,7 +122,7 @@ def test_a_fine_tuning_replays_what_the_start_carries(world, base, caplog):
     finetune_main({**base, "replay_share": 0.25, "bootstrap": 0})
     folder = Path(base["project"]) / "finetune"
     draws = list(csv.DictReader((folder / "replay_draws.csv").open()))
-    assert sum(int(r["draws"]) for r in draws) == 40  # 2 of 8 in each of 20 batches
+    assert sum(int(r["draws"]) for r in draws) == 120  # 2 of 8 in each of 60 batches
     assert sum(int(r["draws"]) for r in draws if int(r["cluster"]) == 0) > 0
     assert not (folder / "carried").exists()  # gone with the end of the training
     assert "of 10 old ones" in caplog.text or "old ones (of 10)" in caplog.text

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
@@ -175,6 +176,18 @@ class FineTuneTrainer(DPoseTrainer):
         return self._postures
 
     # Model and criterion
+
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The engine's, whose Adam does all weights in one call on the CPU, too, as the engine's does on CUDA.
+
+        One call for each of the 144 tensors of `dpose-125` takes 8 ms of a step of 130, this 1 ms. Weights differ in
+        the last digit from the engine's, and so this is not for `DPoseTrainer`, which can be the engine's trainer.
+        """
+        optimizer = super().build_optimizer(*args, **kwargs)
+        if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
+            for group in optimizer.param_groups:
+                group["fused"] = True
+        return optimizer
 
     def keep_weight(self) -> float:
         """Weight of the distillation from the starting model."""

@@ -10,7 +10,7 @@ from dpose_yolo.posture.replay import old_in_batch
 from dpose_yolo.settings import specification
 
 BATCH = 16
-LEAST_BATCHES = 20  # of an epoch, so that few images do not make hundreds of tiny epochs
+LEAST_BATCHES = 60  # of an epoch: each ends with a checkpoint, which takes as long as two batches on the CPU
 STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
 LEAST_STEPS = 5880  # with old images in the batch: both sides gain by them with 50 images (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
@@ -29,7 +29,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
       with replay 5880 at least, which new and old data need: half of them cost both, fewer still more;
-    - an epoch is one pass over the new images, 20 batches at least;
+    - an epoch is one pass over the new images, 60 batches at least;
     - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
