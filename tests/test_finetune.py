@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +14,7 @@ import yaml
 from engine_models import make_batch, tiny_model
 from finetune_cases import build_world, short_run
 from stick_figures import build_dataset
+from ultralytics.data.augment import Compose
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -26,6 +27,7 @@ from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.finetune import FineTuneTrainer
 from dpose_yolo.engine.keep import KeepCriterion
+from dpose_yolo.engine.randomness import parts_of
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,35 @@ def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
     assert float(row["train/att_loss"]) > 0
     names = list(load_checkpoint(trainer.last)[0].state_dict())  # the readout exists in training only
     assert names == list(load_checkpoint(world.start)[0].state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "new", "old"),
+    [
+        ({}, 0.5, 0.0),  # the start was trained without
+        ({"new_mosaic": 0.25, "mosaic": 0.75}, 0.25, 0.75),
+        ({"mosaic": 0.75}, 0.75, 0.75),
+        ({"replay_share": 0}, 0.0, None),
+        ({"replay_share": 0, "new_mosaic": 1}, 1.0, None),
+    ],
+)
+def test_only_the_new_images_are_shown_in_more_mosaics(world, base, settings, new, old):
+    trainer = FineTuneTrainer(**{**base, "epochs": 20, **settings}, replay=world.old)
+    everywhere = trainer.args.mosaic
+    trainer.setup_model()
+    found = trainer.build_dataset(trainer.data["train"], "train", 8)
+    parts = [new] if old is None else [new, old]
+    assert [mosaic_of(part) for part in parts_of(found)] == parts
+    assert (trainer.args.mosaic, trainer.args.close_mosaic) == (everywhere, 2)
+    assert mosaic_of(trainer.build_dataset(trainer.data["val"], "val", 8)) is None
+    found.close_mosaic(copy(trainer.args))
+    assert [mosaic_of(part) for part in parts_of(found)] == [0.0] * len(parts)
+
+
+def mosaic_of(dataset) -> float | None:
+    """Share of a set's images that are shown in mosaics; None where its images are only resized."""
+    first = dataset.transforms.transforms[0]
+    return first.transforms[0].p if isinstance(first, Compose) else None
 
 
 def test_frozen_layers_and_norms_stay(world, base):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ from dpose_yolo.engine.run_files import with_whole_paths
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
-from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
+from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, new_mosaic, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
 from dpose_yolo.settings import specification
 
@@ -54,6 +55,7 @@ class FineTuneTrainer(DPoseTrainer):
     """
 
     COMMANDS = ("finetune",)
+    args: Any  # the engine's settings
     data: dict[str, Any]  # the engine's data dictionary of the new data
     averaging: Averaging | None = None  # of the final weights with the starting model's
     _recalled = 0  # images that the starting model brings and that are replayed
@@ -124,8 +126,15 @@ class FineTuneTrainer(DPoseTrainer):
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """New images, with the old ones behind them where they are replayed."""
-        new = super().build_dataset(img_path, mode, batch)
-        if mode != "train" or not self._replayed():
+        if mode != "train":
+            return super().build_dataset(img_path, mode, batch)
+        everywhere, self.args = self.args, copy(self.args)
+        self.args.mosaic = new_mosaic(self.dpose["new_mosaic"], everywhere.mosaic, self._replayed())
+        try:
+            new = super().build_dataset(img_path, mode, batch)
+        finally:
+            self.args = everywhere
+        if not self._replayed():
             return new
         if is_carried(self.dpose["replay"]):
             self._recall()

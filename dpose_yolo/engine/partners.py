@@ -92,3 +92,11 @@ def balance_partners(dataset: Any, expected: np.ndarray) -> None:
         transform.get_indexes = PartnerDraw(transform, expected, drawn)
     if mixing:
         dataset.transforms = ReportingCompose(dataset.transforms.transforms, drawn)
+
+
+def report_alike(datasets: list[Any]) -> None:
+    """If the samples of one set name their partners, have those of the others do so: the engine's batches need it."""
+    if any(isinstance(d.transforms, ReportingCompose) for d in datasets):
+        for dataset in datasets:
+            if not isinstance(dataset.transforms, ReportingCompose):
+                dataset.transforms = ReportingCompose(dataset.transforms.transforms, [])

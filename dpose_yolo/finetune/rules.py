@@ -12,8 +12,10 @@ from dpose_yolo.settings import specification
 BATCH = 16
 LEAST_BATCHES = 60  # of an epoch: each ends with a checkpoint, which takes as long as two batches on the CPU
 STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
-LEAST_STEPS = 5880  # with old images in the batch: both sides gain by them with 50 images (docs/benchmarks.md)
+LEAST_STEPS = 4200  # with old images in the batch: both sides gain by them with 50 images (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
+NEW_MOSAIC = 0.5  # of the new images, beside old ones (docs/benchmarks.md)
+CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
 
 # What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
 # settings (length, speed, data, folders) belong to its own training.
@@ -28,9 +30,9 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a fine-tuning that depend on its data.
 
     - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
-      with replay 5880 at least, which new and old data need: half of them cost both, fewer still more;
+      with replay 4200 at least, which 50 images need; more would take longer than ten minutes on two cores;
     - an epoch is one pass over the new images, 60 batches at least;
-    - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up;
+    - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up; in the last tenth, no mosaics;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
     - the attention term at its own weight with replay, where it was ahead on the new images and on the old ones
@@ -59,6 +61,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "lrf": 0.01,
         "cos_lr": True,
         "warmup_epochs": 0.1 * settings.get("epochs", epochs),
+        "close_mosaic": round(CLOSED * settings.get("epochs", epochs)),
         "warmup_bias_lr": 0.0,
         "patience": 0,
         "val": False,
@@ -73,6 +76,22 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 def replay_share(settings: Mapping[str, Any]) -> float:
     """Share of old images in a batch: what the user gave, or the default."""
     return float(settings.get("replay_share", specification("finetune")["replay_share"].default))
+
+
+def new_mosaic(asked: float | str, mosaic: float, replayed: bool) -> float:
+    """Share of the new images that are shown in mosaics.
+
+    Few new images have to be shown in many ways. The old ones are many, and would lose by it what the starting model
+    knows of them as they are.
+
+    Args:
+        asked: what the user gave, or `auto`.
+        mosaic: the engine's setting, which the starting model brings.
+        replayed: old images are in the batch.
+    """
+    if asked != "auto":
+        return float(asked)
+    return max(NEW_MOSAIC, mosaic) if replayed else mosaic
 
 
 def epoch_batches(images: int, new: int) -> int:
