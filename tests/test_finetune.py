@@ -193,6 +193,28 @@ def test_distillation_is_zero_at_the_start_and_leaves_the_rest_alone(head, end2e
     assert deepcopy(criterion).teacher is teacher and hasattr(criterion, "update") == end2end
 
 
+@pytest.mark.parametrize(("head", "end2end"), [("Pose", False), ("Pose26", True)])
+def test_with_old_images_in_the_batch_only_those_are_held(head, end2end):
+    model, batch = tiny_model(head, end2end), make_batch()
+    teacher = deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.05)
+    images = batch["img"].shape[0]
+    kept = [1]
+    criterion = KeepCriterion(model.init_criterion(), teacher, 2.0, lambda _: kept)
+    found = criterion(model.predict(batch["img"]), batch)[0][-1] / images
+    assert deepcopy(criterion).old is criterion.old
+    alone = KeepCriterion(lambda *_: (torch.zeros(3), {}), teacher, 2.0)
+    expected = alone(model.predict(batch["img"][kept]), {"img": batch["img"][kept]})[0][-1]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4) and found.item() > 1e-3
+    kept = []
+    assert criterion(model.predict(batch["img"]), batch)[0][-1] == 0
+
+
 def test_distillation_beside_attention_leaves_a_plain_checkpoint(world, base):
     trainer = FineTuneTrainer(**base, att=1.0, keep=3.0, val=True)
     trainer._setup_train()

@@ -225,12 +225,13 @@ class FineTuneTrainer(DPoseTrainer):
         teacher = load_pose_model(self.dpose["start"]).float().to(self.device).eval()
         for parameter in teacher.parameters():
             parameter.requires_grad = False
+        old = self.draws.old_images if self._replayed() else None
         for model in self._students():
             outer = model.criterion
             if isinstance(outer, DPoseCriterion):
-                outer.base = KeepCriterion(outer.base, teacher, self.keep_weight())
+                outer.base = KeepCriterion(outer.base, teacher, self.keep_weight(), old)
             else:
-                model.criterion = KeepCriterion(outer or model.init_criterion(), teacher, self.keep_weight())
+                model.criterion = KeepCriterion(outer or model.init_criterion(), teacher, self.keep_weight(), old)
 
     def start_share(self) -> float | str:
         """Share of the starting model in the final weights; `auto` where that is to be found out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,23 +21,37 @@ class KeepCriterion:
         base: the engine's criterion, or one around it.
         teacher: the starting model.
         weight: of the term.
+        old: tells which images of a batch are old ones, by index; only those are held then. None: all are.
     """
 
-    def __init__(self, base: Any, teacher: EngineModel, weight: float):
+    def __init__(
+        self,
+        base: Any,
+        teacher: EngineModel,
+        weight: float,
+        old: Callable[[dict[str, Any]], list[int]] | None = None,
+    ):
         """See the class."""
         self.base = base
         self.teacher = teacher
         self.weight = weight
+        self.old = old
         self.shape = tuple(teacher.model[-1].kpt_shape)
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss vector times batch size, and the items, with `keep_loss` as the last of both."""
         loss, items = self.base(preds, batch)
         term = loss.new_zeros(())
-        if torch.is_grad_enabled():
+        rows = list(range(batch["img"].shape[0])) if self.old is None else self.old(batch)
+        if torch.is_grad_enabled() and rows:
             with torch.no_grad():
-                found = self.teacher(batch["img"])[1]
+                found = self.teacher(batch["img"] if self.old is None else batch["img"][rows])[1]
             student, teacher = preds.get("one2many", preds), found.get("one2many", found)
+            if self.old is not None:
+                student = {
+                    **{k: student[k][rows] for k in ("scores", "kpts")},
+                    "feats": [f[rows] for f in student["feats"]],
+                }
             term = keep_loss(student, teacher, self.shape) + feature_loss(student["feats"], teacher["feats"])
             term = (self.weight * term).to(loss.dtype)
         return torch.cat([loss, term[None] * batch["img"].shape[0]]), {**items, "keep_loss": term.detach()}
@@ -51,4 +66,4 @@ class KeepCriterion:
         """Copies of a model (its average, its checkpoint) share the teacher, which never changes."""
         from copy import deepcopy
 
-        return KeepCriterion(deepcopy(self.base, memo), self.teacher, self.weight)
+        return KeepCriterion(deepcopy(self.base, memo), self.teacher, self.weight, self.old)

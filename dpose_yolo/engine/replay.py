@@ -155,6 +155,11 @@ class FineTuneDraws:
             told = {} if partners is None else {PARTNERS: [partners[i] for i in own]}
             part.count({"im_file": [files[i] for i in own], **told})
 
+    def old_images(self, batch: dict[str, Any]) -> list[int]:
+        """Which images of a batch are old ones, by index."""
+        old = self.old.by_path if self.old else {}
+        return [i for i, file in enumerate(batch["im_file"]) if file in old]
+
     def log(self, save_dir: Path, epoch: int) -> None:
         """Append the draws of an epoch to `posture_draws.csv` (new images) and `replay_draws.csv` (old ones)."""
         self.new.log(save_dir, epoch)

@@ -1,4 +1,4 @@
-"""Distillation from the model that fine-tuning starts from, on the new images (learning without forgetting)."""
+"""Distillation from the model that fine-tuning starts from (learning without forgetting)."""
 
 from __future__ import annotations
 
