@@ -134,7 +134,8 @@ def test_a_fine_tuning_of_two_processes_draws_the_batches_of_one(tmp_path):
     new = build_dataset(tmp_path / "new", train=6, val=4, test=0, size=48, seed=5)
     settings = {
         "model": str(start.last), "data": str(new), "replay": str(folder / "mini" / "data.yaml"), "epochs": 1,
-        "batch": 8, "device": "cpu", "refits": 0, "verbose": False, "project": str(tmp_path), "mosaic": 0,
+        "batch": 8, "device": "cpu", "refits": 0, "verbose": False, "project": str(tmp_path),
+        "mosaic": 0, "new_mosaic": 0,  # partners are drawn by each process
     }  # fmt: skip
     here = Path(__file__)
     path = os.pathsep.join([str(here.parent.parent), str(here.parent), os.environ.get("PYTHONPATH", "")])
@@ -149,7 +150,7 @@ def test_a_fine_tuning_of_two_processes_draws_the_batches_of_one(tmp_path):
         found[name] = [json.loads(file.read_text()) for file in sorted((tmp_path / name).glob("*.json"))]
     (one,), two = found["one"], found["two"]
     old = str(folder)
-    assert len(one["seen"]) == 20 and {len(files) for f in two for files in f["seen"]} == {4}
+    assert len(one["seen"]) == 60 and {len(files) for f in two for files in f["seen"]} == {4}
     assert [{sum(i.startswith(old) for i in files) for files in f["seen"]} for f in two] == [{1}, {2}]
     for wanted, *parts in zip(one["seen"], *(f["seen"] for f in two), strict=True):
         assert Counter(wanted) == Counter(i for part in parts for i in part)
