@@ -98,14 +98,14 @@ def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
 @pytest.mark.parametrize(
     ("settings", "new", "old"),
     [
-        ({}, 0.5, 0.0),  # the start was trained without
+        ({}, 0.0, 0.0),  # as the start was trained
+        ({"new_mosaic": 0.5}, 0.5, 0.0),
         ({"new_mosaic": 0.25, "mosaic": 0.75}, 0.25, 0.75),
         ({"mosaic": 0.75}, 0.75, 0.75),
-        ({"replay_share": 0}, 0.0, None),
         ({"replay_share": 0, "new_mosaic": 1}, 1.0, None),
     ],
 )
-def test_only_the_new_images_are_shown_in_more_mosaics(world, base, settings, new, old):
+def test_the_new_images_can_be_shown_in_other_mosaics(world, base, settings, new, old):
     trainer = FineTuneTrainer(**{**base, "epochs": 20, **settings}, replay=world.old)
     everywhere = trainer.args.mosaic
     trainer.setup_model()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dpose_yolo import DPoseError
-from dpose_yolo.finetune.rules import new_mosaic, recipe, replay_share
+from dpose_yolo.finetune.rules import recipe, replay_share
 from dpose_yolo.finetune.verdict import verdict
 from dpose_yolo.losses.keep import feature_loss, keep_loss
 from dpose_yolo.metrics.bootstrap import Difference
@@ -214,9 +214,9 @@ def test_length_grows_with_the_fourth_root_is_longer_with_old_images_and_epochs_
 
     for images in (20, 50, 200, 1000):
         for given in ({}, {"replay": "old.yaml"}, {"replay": "old.yaml", "replay_share": 0.25}):
-            aim = max(1100 * images**0.25, 4200 if given else 0)
+            aim = max(1100 * images**0.25, 4800 if given else 0)
             assert aim <= steps(images, **given) < aim + max(60, math.ceil(images / 8)) + 1
-    assert steps(50, replay="old.yaml") == 4200 and steps(50, replay="old.yaml", replay_share=0) < 2980  # none replayed
+    assert steps(50, replay="old.yaml") == 4800 and steps(50, replay="old.yaml", replay_share=0) < 2980  # none replayed
     assert replay_share({}) == 0.375 and old_in_batch(16, 0.375) == 6 and replay_share({"replay_share": 0.25}) == 0.25
     assert recipe(50, {})["clusters"] == 5 and recipe(5, {})["clusters"] == 1 and recipe(1000, {})["clusters"] == 16
 
@@ -232,20 +232,6 @@ def test_the_attention_term_is_on_with_old_images_only():
     assert recipe(50, {"replay": "old.yaml"})["att"] == "auto" and recipe(50, {})["att"] == 0.0
     none = recipe(8, {"replay": "old.yaml", "replay_share": 0})  # named, but none of it in the batch
     assert none == recipe(8, {})
-
-
-@pytest.mark.parametrize(
-    ("asked", "mosaic", "replayed", "expected"),
-    [
-        ("auto", 0.0, True, 0.5),
-        ("auto", 1.0, True, 1.0),
-        ("auto", 0.2, False, 0.2),
-        (0, 1.0, True, 0),
-        (1, 0, False, 1),
-    ],
-)
-def test_mosaics_of_new_images(asked, mosaic, replayed, expected):
-    assert new_mosaic(asked, mosaic, replayed) == expected
 
 
 def test_the_last_tenth_is_without_mosaics():

@@ -33,7 +33,7 @@ from dpose_yolo.engine.run_files import with_whole_paths
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
-from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, new_mosaic, recipe
+from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
 from dpose_yolo.settings import specification
 
@@ -129,7 +129,8 @@ class FineTuneTrainer(DPoseTrainer):
         if mode != "train":
             return super().build_dataset(img_path, mode, batch)
         everywhere, self.args = self.args, copy(self.args)
-        self.args.mosaic = new_mosaic(self.dpose["new_mosaic"], everywhere.mosaic, self._replayed())
+        if self.dpose["new_mosaic"] != "auto":
+            self.args.mosaic = self.dpose["new_mosaic"]
         try:
             new = super().build_dataset(img_path, mode, batch)
         finally:

@@ -12,9 +12,8 @@ from dpose_yolo.settings import specification
 BATCH = 16
 LEAST_BATCHES = 60  # of an epoch: each ends with a checkpoint, which takes as long as two batches on the CPU
 STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
-LEAST_STEPS = 4200  # with old images in the batch: both sides gain by them with 50 images (docs/benchmarks.md)
+LEAST_STEPS = 4800  # with old images in the batch: what ten minutes on two cores allow (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
-NEW_MOSAIC = 0.5  # of the new images, beside old ones (docs/benchmarks.md)
 CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
 
 # What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
@@ -30,7 +29,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a fine-tuning that depend on its data.
 
     - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
-      with replay 4200 at least, which 50 images need; more would take longer than ten minutes on two cores;
+      with replay 4800 at least, since new and old data gain by more, and ten minutes on two cores allow no more;
     - an epoch is one pass over the new images, 60 batches at least;
     - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up; in the last tenth, no mosaics;
     - nothing is frozen below;
@@ -76,22 +75,6 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 def replay_share(settings: Mapping[str, Any]) -> float:
     """Share of old images in a batch: what the user gave, or the default."""
     return float(settings.get("replay_share", specification("finetune")["replay_share"].default))
-
-
-def new_mosaic(asked: float | str, mosaic: float, replayed: bool) -> float:
-    """Share of the new images that are shown in mosaics.
-
-    Few new images have to be shown in many ways. The old ones are many, and would lose by it what the starting model
-    knows of them as they are.
-
-    Args:
-        asked: what the user gave, or `auto`.
-        mosaic: the engine's setting, which the starting model brings.
-        replayed: old images are in the batch.
-    """
-    if asked != "auto":
-        return float(asked)
-    return max(NEW_MOSAIC, mosaic) if replayed else mosaic
 
 
 def epoch_batches(images: int, new: int) -> int:
