@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,19 @@ def build_world(folder: Path, old: dict[str, int], new: dict[str, int], **settin
     return SimpleNamespace(
         folder=folder, old=str(cards[0]), new=str(cards[1]), start=str(start.last), trainer=start, settings=settings
     )
+
+
+def usual_world(folder: Path) -> SimpleNamespace:
+    """24 old and 13 new training images, and a start that knows something."""
+    return build_world(
+        folder, {}, {"train": 13, "val": 6, "test": 6}, epochs=12, clusters=4,
+        optimizer="AdamW", lr0=0.01, nbs=8, mosaic=0, warmup_epochs=0,
+    )  # fmt: skip
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file."""
+    return list(csv.DictReader(path.open()))
 
 
 def short_run(world: SimpleNamespace, folder: Path) -> dict[str, Any]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from copy import copy, deepcopy
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
-from engine_models import make_batch, tiny_model
-from finetune_cases import build_world, short_run
+from finetune_cases import rows, short_run, usual_world
 from stick_figures import build_dataset
 from ultralytics.data.augment import Compose
 from ultralytics.nn.tasks import load_checkpoint
@@ -21,32 +19,21 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from dpose_yolo import DPoseError
 from dpose_yolo.cli import run
 from dpose_yolo.commands.finetune import main as finetune_main
-from dpose_yolo.engine import averaging
-from dpose_yolo.engine.averaging import average_weights, average_with_start
 from dpose_yolo.engine.carried import carried_postures
-from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.finetune import FineTuneTrainer
-from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.randomness import parts_of
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> SimpleNamespace:
     """An old and a new data set, and a model trained on the old one."""
-    return build_world(
-        tmp_path_factory.mktemp("finetune"), {}, {"train": 13, "val": 6, "test": 6}, epochs=12, clusters=4,
-        optimizer="AdamW", lr0=0.01, nbs=8, mosaic=0, warmup_epochs=0,
-    )  # fmt: skip
+    return usual_world(tmp_path_factory.mktemp("finetune"))
 
 
 @pytest.fixture
 def base(world, tmp_path) -> dict:
     """Settings of a short fine-tuning."""
     return short_run(world, tmp_path)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.open()))
 
 
 class Recording(FineTuneTrainer):
@@ -166,69 +153,6 @@ def test_new_postures_are_drawn_more(world, base):
     assert weights[4] / weights[1] == pytest.approx([4 if f else 1 for f in foreign])
 
 
-@pytest.mark.parametrize(("head", "end2end"), [("Pose", False), ("Pose26", True)])
-def test_distillation_is_zero_at_the_start_and_leaves_the_rest_alone(head, end2end):
-    model, batch = tiny_model(head, end2end), make_batch()
-    teacher = deepcopy(model).eval()
-    model.eval()  # batch norms as the teacher's
-    model.model[-1].train()
-    for module in model.model[-1].modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-    base = model.init_criterion()
-    criterion = KeepCriterion(model.init_criterion(), teacher, 2.0)
-    preds = model.predict(batch["img"])
-    plain, items = base(preds, batch)
-    loss, told = criterion(preds, batch)
-    assert torch.equal(loss[:-1], plain) and list(told) == [*items, "keep_loss"]
-    assert loss[-1].item() == pytest.approx(0, abs=1e-5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.05)
-    moved = criterion(model.predict(batch["img"]), batch)[0]
-    assert moved[-1].item() > 1e-3 and moved[-1].requires_grad
-    assert not any(p.grad is not None for p in teacher.parameters())
-    with torch.no_grad():
-        assert criterion(model.predict(batch["img"]), batch)[0][-1] == 0
-    assert deepcopy(criterion).teacher is teacher and hasattr(criterion, "update") == end2end
-
-
-@pytest.mark.parametrize(("head", "end2end"), [("Pose", False), ("Pose26", True)])
-def test_with_old_images_in_the_batch_only_those_are_held(head, end2end):
-    model, batch = tiny_model(head, end2end), make_batch()
-    teacher = deepcopy(model).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.05)
-    images = batch["img"].shape[0]
-    kept = [1]
-    criterion = KeepCriterion(model.init_criterion(), teacher, 2.0, lambda _: kept)
-    found = criterion(model.predict(batch["img"]), batch)[0][-1] / images
-    assert deepcopy(criterion).old is criterion.old
-    alone = KeepCriterion(lambda *_: (torch.zeros(3), {}), teacher, 2.0)
-    expected = alone(model.predict(batch["img"][kept]), {"img": batch["img"][kept]})[0][-1]
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4) and found.item() > 1e-3
-    kept = []
-    assert criterion(model.predict(batch["img"]), batch)[0][-1] == 0
-
-
-def test_distillation_beside_attention_leaves_a_plain_checkpoint(world, base):
-    trainer = FineTuneTrainer(**base, att=1.0, keep=3.0, val=True)
-    trainer._setup_train()
-    outer = trainer.model.criterion
-    assert isinstance(outer, DPoseCriterion) and isinstance(outer.base, KeepCriterion) and outer.base.weight == 3.0
-    trainer = FineTuneTrainer(**base, att=1.0, keep=3.0, val=True, name="whole")
-    trainer.train()
-    told = rows(trainer.csv)[0]
-    assert float(told["train/keep_loss"]) > 0 and float(told["train/att_loss"]) > 0
-    assert float(told["val/keep_loss"]) == 0
-    model, _ = load_checkpoint(trainer.best)
-    assert not model.criterion and list(model.state_dict()) == list(load_checkpoint(world.start)[0].state_dict())
-
-
 def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
     class Broken(FineTuneTrainer):
         def run_callbacks(self, event):
@@ -342,80 +266,9 @@ def test_images_outside_the_data_folder(world, base, tmp_path):
     assert {note.split(":")[0] for note in table["notes"]} >= {"new", "old"}
 
 
-def weights(path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(path)[0].state_dict()
-
-
-def test_a_set_share_of_the_starting_model_is_in_the_final_weights(world, base):
-    trainer = FineTuneTrainer(**base, start_share=0.25)
-    trainer.train()
-    before, last, best = weights(world.start), weights(trainer.last), weights(trainer.best)
-    for name, value in best.items():
-        if value.is_floating_point():
-            wanted = 0.25 * before[name] + 0.75 * last[name]
-            assert torch.allclose(value, wanted, atol=1e-3, rtol=2e-3), name  # half precision
-    assert any(not torch.equal(best[n], last[n]) for n in best)
-    average_with_start(trainer.best, world.start, 0.25, None)  # as when the end of a training comes again
-    assert all(torch.equal(value, best[name]) for name, value in weights(trainer.best).items())
-    whole = FineTuneTrainer(**base, start_share=0, name="whole")
-    whole.train()
-    assert whole.averaging is None
-    assert all(torch.equal(v, weights(whole.last)[n]) for n, v in weights(whole.best).items())
-
-
-@pytest.mark.parametrize(("half", "share"), [(0.6, 0.5), (0.4, 0.0)])
-def test_the_half_way_model_is_taken_only_where_no_barrier_lies_before_it(world, base, monkeypatch, half, share):
-    seen, before = [], weights(world.start)
-
-    def ap(model, part, **engine):
-        moved = sum(float((v - before[n].float()).abs().sum()) for n, v in weights(model).items())
-        seen.append((moved, len(part.truth.files), engine["imgsz"]))
-        # Told by its weights: the start, half-way, the fine-tuned one; half-way between 0.2 and 0.9 is 0.55.
-        return 0.2 if moved == 0 else half if ".saving" in str(model) else 0.9
-
-    monkeypatch.setattr(averaging, "_ap", ap)
-    trainer = FineTuneTrainer(**base)
-    trainer.train()
-    (start, middle, tuned), images, sizes = zip(*seen, strict=True)
-    assert start == 0 and middle == pytest.approx(tuned / 2, rel=0.02) and images == (13,) * 3 and sizes == (64,) * 3
-    assert (trainer.averaging.share, trainer.averaging.half) == (share, half)
-    same = all(torch.equal(v, weights(trainer.last)[n]) for n, v in weights(trainer.best).items())
-    assert same == (share == 0)
-    assert f"half-way {half:.3f}" in trainer.averaging.sentence()
-    assert not list((trainer.save_dir / "weights").glob(".*"))
-
-
-def test_the_half_way_model_is_measured_and_told(world, base, capsys):
-    run(["finetune", *(f"{k}={v}" for k, v in base.items()), "bootstrap=0"])
-    told = capsys.readouterr().out
-    assert "weights: " in told and "AP on the new training images: start" in told
-    result = json.loads((Path(base["project"]) / "finetune" / "finetune.json").read_text())
-    assert any(note.startswith("weights: ") for note in result["notes"])
-
-
-def test_models_of_other_weights_are_not_averaged():
-    model, other = tiny_model("Pose", False), tiny_model("Pose", False)
-    kept = deepcopy(model.state_dict())
-    with torch.no_grad():
-        for value in other.parameters():
-            value += 1.0
-    assert average_weights(other, model, 0.25)
-    name = "model.0.conv.weight"
-    assert torch.allclose(model.state_dict()[name], kept[name] + 0.25, atol=1e-6)
-    moved = deepcopy(model.state_dict())
-    assert not average_weights(other.fuse(verbose=False), model, 0.5)
-    assert all(torch.equal(v, moved[n]) for n, v in model.state_dict().items())
-
-
 def test_a_fading_balance_is_refused(base):
     with pytest.raises(DPoseError, match="balance_end is for dpose train"):
         FineTuneTrainer(**base, balance_end=0.3)
-
-
-def test_with_replay_nothing_is_averaged_unless_asked(world, base):
-    trainer = FineTuneTrainer(**base, replay=world.old)
-    assert trainer.start_share() == 0.0
-    assert FineTuneTrainer(**base, replay=world.old, start_share=0.3, name="asked").start_share() == 0.3
 
 
 def test_torchrun_is_refused(world, base, monkeypatch):

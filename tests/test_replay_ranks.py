@@ -71,7 +71,7 @@ def installed(rank: int, world: int, batch: int, share: float, replayed: bool = 
 
     def part(images: int) -> SimpleNamespace:
         plan = SimpleNamespace(expected=np.ones(images), cluster=np.zeros(images, int))
-        return SimpleNamespace(plan=plan, dataset=SimpleNamespace(transforms=None))
+        return SimpleNamespace(plan=plan, dataset=None)
 
     draws = FineTuneDraws.__new__(FineTuneDraws)
     draws.settings, draws.seed, draws.batches = {"replay_share": share, "repeat_cap": 8.0}, 0, BATCHES

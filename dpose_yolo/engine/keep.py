@@ -42,16 +42,12 @@ class KeepCriterion:
         """Loss vector times batch size, and the items, with `keep_loss` as the last of both."""
         loss, items = self.base(preds, batch)
         term = loss.new_zeros(())
-        rows = list(range(batch["img"].shape[0])) if self.old is None else self.old(batch)
-        if torch.is_grad_enabled() and rows:
+        rows: Any = slice(None) if self.old is None else self.old(batch)
+        if torch.is_grad_enabled() and rows != []:
             with torch.no_grad():
-                found = self.teacher(batch["img"] if self.old is None else batch["img"][rows])[1]
-            student, teacher = preds.get("one2many", preds), found.get("one2many", found)
-            if self.old is not None:
-                student = {
-                    **{k: student[k][rows] for k in ("scores", "kpts")},
-                    "feats": [f[rows] for f in student["feats"]],
-                }
+                found = self.teacher(batch["img"][rows])[1]
+            raw, teacher = preds.get("one2many", preds), found.get("one2many", found)
+            student = {"feats": [f[rows] for f in raw["feats"]], **{k: raw[k][rows] for k in ("scores", "kpts")}}
             term = keep_loss(student, teacher, self.shape) + feature_loss(student["feats"], teacher["feats"])
             term = (self.weight * term).to(loss.dtype)
         return torch.cat([loss, term[None] * batch["img"].shape[0]]), {**items, "keep_loss": term.detach()}

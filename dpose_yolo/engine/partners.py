@@ -82,21 +82,13 @@ def _mixing(transform: Any) -> Iterator[BaseMixTransform]:
 
 
 def balance_partners(dataset: Any, expected: np.ndarray) -> None:
-    """Make the dataset's mixing transforms draw partners by `expected`, and its samples name them.
+    """Make the dataset's mixing transforms draw partners by `expected`, and its samples name them, if any.
+
+    Every sample has the field, so that batches can be made of several sets of which only one mixes.
 
     The engine builds new transforms, without partners, when it closes mosaic; then there is nothing left to balance.
     """
     drawn: list[int] = []
-    mixing = {id(t): t for t in _mixing(dataset.transforms)}.values()
-    for transform in mixing:
+    for transform in {id(t): t for t in _mixing(dataset.transforms)}.values():
         transform.get_indexes = PartnerDraw(transform, expected, drawn)
-    if mixing:
-        dataset.transforms = ReportingCompose(dataset.transforms.transforms, drawn)
-
-
-def report_alike(datasets: list[Any]) -> None:
-    """If the samples of one set name their partners, have those of the others do so: the engine's batches need it."""
-    if any(isinstance(d.transforms, ReportingCompose) for d in datasets):
-        for dataset in datasets:
-            if not isinstance(dataset.transforms, ReportingCompose):
-                dataset.transforms = ReportingCompose(dataset.transforms.transforms, [])
+    dataset.transforms = ReportingCompose(dataset.transforms.transforms, drawn)

@@ -11,7 +11,7 @@ from ultralytics.data.dataset import YOLOConcatDataset
 from ultralytics.utils import LOGGER
 
 from dpose_yolo.engine.balance import BalancedDraws
-from dpose_yolo.engine.partners import PARTNERS, balance_partners, report_alike
+from dpose_yolo.engine.partners import PARTNERS, balance_partners
 from dpose_yolo.engine.postures import PoseTable
 from dpose_yolo.engine.processes import first_has
 from dpose_yolo.posture.carried import CarriedPostures, PostureChange, carry, posture_change
@@ -128,7 +128,6 @@ class FineTuneDraws:
         batches = max(self.batches, -(-images // new_count))
         new = self._sampler(self.new, self.weights, batches * new_count)
         old = self._sampler(self.old, self.old.plan.expected, batches * old_count) if self.old else None
-        report_alike([part.dataset for part in (self.new, self.old) if part is not None])
         self.sampler = ReplaySampler(new, old, new_count, old_count, images, rank, world)
         loader.batch_sampler.sampler.sampler = self.sampler
         object.__setattr__(loader, "sampler", self.sampler)  # torch forbids plain assignment after construction

@@ -10,9 +10,9 @@ from dpose_yolo.posture.replay import old_in_batch
 from dpose_yolo.settings import specification
 
 BATCH = 16
-LEAST_BATCHES = 60  # of an epoch: each ends with a checkpoint, which takes as long as two batches on the CPU
+LEAST_BATCHES = 60  # of an epoch, so that few images do not make hundreds of tiny epochs, each with its checkpoint
 STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
-LEAST_STEPS = 4800  # with old images in the batch: what ten minutes on two cores allow (docs/benchmarks.md)
+LEAST_STEPS = 4800  # with old images in the batch: both sides gain by length (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
 CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
 
@@ -29,7 +29,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a fine-tuning that depend on its data.
 
     - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
-      with replay 4800 at least, since new and old data gain by more, and ten minutes on two cores allow no more;
+      with replay 4800 at least, since new and old data gain by length;
     - an epoch is one pass over the new images, 60 batches at least;
     - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up; in the last tenth, no mosaics;
     - nothing is frozen below;
