@@ -21,6 +21,7 @@ from dpose_yolo.cli import run
 from dpose_yolo.commands.finetune import main as finetune_main
 from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.finetune import FineTuneTrainer
+from dpose_yolo.engine.optimizers import SingleMuSGD
 from dpose_yolo.engine.randomness import parts_of
 
 
@@ -85,10 +86,12 @@ def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
 @pytest.mark.parametrize(
     ("settings", "new", "old"),
     [
-        ({}, 0.0, 0.0),  # as the start was trained
-        ({"new_mosaic": 0.5}, 0.5, 0.0),
-        ({"new_mosaic": 0.25, "mosaic": 0.75}, 0.25, 0.75),
+        ({}, 0.5, 0.0),  # half at least; the old ones as the start was trained
+        ({"mosaic": 0.25}, 0.5, 0.25),
         ({"mosaic": 0.75}, 0.75, 0.75),
+        ({"new_mosaic": 0}, 0.0, 0.0),
+        ({"new_mosaic": 0.25, "mosaic": 0.75}, 0.25, 0.75),
+        ({"replay_share": 0}, 0.0, None),
         ({"replay_share": 0, "new_mosaic": 1}, 1.0, None),
     ],
 )
@@ -127,6 +130,23 @@ def test_frozen_layers_and_norms_stay(world, base):
     moved = load_checkpoint(free.last)[0].state_dict()
     assert not torch.equal(moved["model.0.bn.running_mean"], before["model.0.bn.running_mean"])
     assert not torch.equal(moved["model.0.conv.weight"], before["model.0.conv.weight"])
+
+
+def test_with_old_data_batch_norms_are_trained_and_by_muon(world, base):
+    before = load_checkpoint(world.start)[0].state_dict()
+    trainer = FineTuneTrainer(**base, replay=world.old)
+    trainer.train()
+    assert type(trainer.optimizer) is SingleMuSGD  # on the CPU
+    rates = sorted({g["initial_lr"] for g in trainer.optimizer.param_groups})
+    assert rates == pytest.approx([0.02, 0.06])  # the engine trains the class scores at three times the rate
+    assert {g["momentum"] for g in trainer.optimizer.param_groups} == {0.9}
+    moved = load_checkpoint(trainer.last)[0].state_dict()
+    assert not torch.equal(moved["model.0.bn.running_mean"], before["model.0.bn.running_mean"])
+    fixed = FineTuneTrainer(**base, replay=world.old, norms="frozen", optimizer="AdamW", name="fixed")
+    fixed.train()
+    assert isinstance(fixed.optimizer, torch.optim.AdamW) and fixed.args.lr0 == 0.002
+    kept = load_checkpoint(fixed.last)[0].state_dict()
+    assert all(torch.equal(kept[k], v) for k, v in before.items() if "running_" in k)
 
 
 def test_postures_travel_in_the_checkpoint_and_are_joined(world, base):

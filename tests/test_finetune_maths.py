@@ -228,6 +228,22 @@ def test_the_users_settings_go_before_the_rules():
     assert "att" not in recipe(50, {"replay": "old.yaml", "att": 3.0})
 
 
+@pytest.mark.parametrize(
+    ("settings", "optimizer", "rate", "momentum"),
+    [
+        ({}, "AdamW", 0.002, None),
+        ({"replay": "old.yaml"}, "MuSGD", 0.02, 0.9),
+        ({"replay": "old.yaml", "replay_share": 0}, "AdamW", 0.002, None),
+        ({"replay": "old.yaml", "optimizer": "AdamW"}, None, 0.002, None),
+        ({"optimizer": "musgd"}, None, 0.02, 0.9),  # however the user spells it
+        ({"replay": "old.yaml", "lr0": 0.1, "momentum": 0.8}, "MuSGD", None, None),
+    ],
+)
+def test_with_old_images_it_is_muon_at_its_own_rate(settings, optimizer, rate, momentum):
+    found = recipe(50, settings)
+    assert (found.get("optimizer"), found.get("lr0"), found.get("momentum")) == (optimizer, rate, momentum)
+
+
 def test_the_attention_term_is_on_with_old_images_only():
     assert recipe(50, {"replay": "old.yaml"})["att"] == "auto" and recipe(50, {})["att"] == 0.0
     none = recipe(8, {"replay": "old.yaml", "replay_share": 0})  # named, but none of it in the batch

@@ -27,13 +27,14 @@ from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.memory import CARD, FOLDER, carried_images, is_carried, unpack_images
+from dpose_yolo.engine.optimizers import quick_on_cpu
 from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
 from dpose_yolo.engine.run_files import with_whole_paths
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
-from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
+from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, NEW_MOSAIC, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
 from dpose_yolo.settings import specification
 
@@ -48,7 +49,7 @@ class FineTuneTrainer(DPoseTrainer):
     Length, speed and clusters follow from the number of new images (`finetune.rules.recipe`), input size and
     augmentation from the starting model; what the user sets goes before both. Old images (`replay`) fill a set share of
     every batch; without them, a distillation from the starting model (`keep`) holds what it knows, and the result is
-    averaged with it where that holds (`start_share`). Batch norms keep the starting model's statistics (`norms`).
+    averaged with it where that holds (`start_share`), and batch norms keep its statistics (`norms`).
 
     Examples:
         >>> FineTuneTrainer(model="best.pt", data="new.yaml", replay="old.yaml").train()
@@ -129,8 +130,7 @@ class FineTuneTrainer(DPoseTrainer):
         if mode != "train":
             return super().build_dataset(img_path, mode, batch)
         everywhere, self.args = self.args, copy(self.args)
-        if self.dpose["new_mosaic"] != "auto":
-            self.args.mosaic = self.dpose["new_mosaic"]
+        self.args.mosaic = self.new_mosaic()
         try:
             new = super().build_dataset(img_path, mode, batch)
         finally:
@@ -146,6 +146,13 @@ class FineTuneTrainer(DPoseTrainer):
         finally:
             self.data = here
         return ReplayDataset(new, old)
+
+    def new_mosaic(self) -> float:
+        """Share of the new images in mosaics: beside old images at least half, so that few are shown in many ways."""
+        share = self.dpose["new_mosaic"]
+        if share == "auto":
+            share = max(self.args.mosaic, NEW_MOSAIC) if self._replayed() else self.args.mosaic
+        return float(share)
 
     def _replayed(self) -> bool:
         return bool(self.dpose["replay"]) and self.dpose["replay_share"] > 0
@@ -188,15 +195,14 @@ class FineTuneTrainer(DPoseTrainer):
     # Model and criterion
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """The engine's, whose Adam does all weights in one call on the CPU, too, as the engine's does on CUDA.
+        """The engine's, quicker on the CPU.
 
-        Steps of a light model on small pictures are short, and have one call less for each tensor. Weights differ in
-        the last digit from the engine's, and so this is not for `DPoseTrainer`, which can be the engine's trainer.
+        Steps of a light model on small pictures are short. Weights differ in the last digits from the engine's, and so
+        this is not for `DPoseTrainer`, which can be the engine's trainer.
         """
         optimizer = super().build_optimizer(*args, **kwargs)
-        if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
-            for group in optimizer.param_groups:
-                group["fused"] = True
+        if self.device.type == "cpu":
+            quick_on_cpu(optimizer)
         return optimizer
 
     def keep_weight(self) -> float:
@@ -207,7 +213,8 @@ class FineTuneTrainer(DPoseTrainer):
     def _model_train(self) -> None:
         """The engine's; frozen batch norms keep to the starting model's running statistics."""
         super()._model_train()
-        if self.dpose["norms"] == "frozen":
+        norms = self.dpose["norms"]
+        if norms == "frozen" or (norms == "auto" and not self._replayed()):
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()

@@ -15,6 +15,11 @@ STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of
 LEAST_STEPS = 4800  # with old images in the batch: both sides gain by length (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
 CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
+NEW_MOSAIC = 0.5  # of the new images beside old ones, at least, are in mosaics
+# With old images Muon, with which both sides gain (docs/benchmarks.md); without, where there is most to lose, AdamW.
+MUON = "MuSGD"
+MUON_RATE, RATE = 0.02, 0.002
+MUON_MOMENTUM = 0.9  # others have the engine's
 
 # What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
 # settings (length, speed, data, folders) belong to its own training.
@@ -31,7 +36,8 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
       with replay 4800 at least, since new and old data gain by length;
     - an epoch is one pass over the new images, 60 batches at least;
-    - AdamW from 0.002 down a cosine, each batch a step, a tenth of the steps warms up; in the last tenth, no mosaics;
+    - with replay MuSGD from 0.02, without it AdamW from 0.002, down a cosine, each batch a step; a tenth of the steps
+      warms up; in the last tenth, no mosaics;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
     - the attention term at its own weight with replay, where it was ahead on the new images and on the old ones
@@ -39,7 +45,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         images: new images.
-        settings: what the user gave; `batch`, `replay` and `replay_share` are looked at.
+        settings: what the user gave; `batch`, `replay`, `replay_share`, `optimizer` and `epochs` are looked at.
 
     Returns:
         The settings that the user did not give.
@@ -51,12 +57,14 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     new = size - old_in_batch(size, replay_share(settings)) if replayed and size > 1 else size
     batches = epoch_batches(images, new)
     epochs = math.ceil(max(STEPS * images**0.25, LEAST_STEPS if replayed else 0) / batches)
+    optimizer = settings.get("optimizer", MUON if replayed else "AdamW")
+    muon = str(optimizer).lower() == MUON.lower()  # as the engine reads it
     rules: dict[str, Any] = {
         "batch": BATCH,
         "nbs": size,
         "epochs": epochs,
-        "optimizer": "AdamW",
-        "lr0": 0.002,
+        "optimizer": optimizer,
+        "lr0": MUON_RATE if muon else RATE,
         "lrf": 0.01,
         "cos_lr": True,
         "warmup_epochs": 0.1 * settings.get("epochs", epochs),
@@ -69,6 +77,8 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "att": "auto" if replayed else 0.0,
         "balance_end": 1.0,
     }
+    if muon:
+        rules["momentum"] = MUON_MOMENTUM
     return {name: value for name, value in rules.items() if name not in settings}
 
 
