@@ -5,7 +5,7 @@
 Arms, each with the same number of images through the network as `replay` has:
 
     engine   the engine's own training from the model, its default settings, new images only
-    recipe   `dpose finetune` without anything against forgetting (keep=0 norms=trained start_share=0)
+    recipe   `dpose finetune` without old data or anything against forgetting (keep=0 norms=trained start_share=0)
     keep     `dpose finetune` without old data
     recall   `dpose finetune` without old data, from a model that carries some of their images (memory=)
     replay   `dpose finetune` with the old data
@@ -116,9 +116,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
         rules = {
             k: v for k, v in recipe(count, common).items() if k not in ("epochs", "warmup_epochs", "att", "balance_end")
         }
-        trainer = DPoseTrainer(
-            **{**rules, "model": "dpose-125.yaml", "lr0": 0.002, "mosaic": 0, **dpose, "epochs": plain}
-        )
+        trainer = DPoseTrainer(**{**rules, "model": "dpose-125.yaml", "mosaic": 0, **dpose, "epochs": plain})
     begun = time.monotonic()
     trainer.train()
     return trainer.best if trainer.best.exists() else trainer.last, (time.monotonic() - begun) / 60, draws

@@ -86,9 +86,10 @@ def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
 @pytest.mark.parametrize(
     ("settings", "new", "old"),
     [
-        ({}, 0.5, 0.0),  # half at least; the old ones as the start was trained
-        ({"mosaic": 0.25}, 0.5, 0.25),
+        ({}, 0.5, 0.0),  # the old ones as the start was trained
+        ({"new_mosaic": "auto"}, 0.5, 0.0),
         ({"mosaic": 0.75}, 0.75, 0.75),
+        ({"mosaic": 0}, 0.0, 0.0),  # the user's word is for all images
         ({"new_mosaic": 0}, 0.0, 0.0),
         ({"new_mosaic": 0.25, "mosaic": 0.75}, 0.25, 0.75),
         ({"replay_share": 0}, 0.0, None),

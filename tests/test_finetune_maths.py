@@ -244,6 +244,21 @@ def test_with_old_images_it_is_muon_at_its_own_rate(settings, optimizer, rate, m
     assert (found.get("optimizer"), found.get("lr0"), found.get("momentum")) == (optimizer, rate, momentum)
 
 
+@pytest.mark.parametrize(
+    ("settings", "norms"),
+    [
+        ({}, "frozen"),
+        ({"replay": "old.yaml"}, "trained"),
+        ({"replay": "old.yaml", "replay_share": 0.5}, "trained"),
+        ({"replay": "old.yaml", "replay_share": 0.375}, "frozen"),
+        ({"replay": "old.yaml", "replay_share": 0}, "frozen"),
+        ({"replay": "old.yaml", "norms": "frozen"}, None),
+    ],
+)
+def test_batch_norms_are_trained_where_most_images_are_old(settings, norms):
+    assert recipe(50, settings).get("norms") == norms
+
+
 def test_the_attention_term_is_on_with_old_images_only():
     assert recipe(50, {"replay": "old.yaml"})["att"] == "auto" and recipe(50, {})["att"] == 0.0
     none = recipe(8, {"replay": "old.yaml", "replay_share": 0})  # named, but none of it in the batch

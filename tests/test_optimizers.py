@@ -27,7 +27,7 @@ def test_orthogonalizing_leaves_the_directions_and_evens_the_sizes(shape):
     found = orthogonalized(given)
     assert found.dtype == torch.float32 and found.shape == given.shape
     assert (found - aim).abs().max() < 1e-4
-    assert size.max() < 1.3  # and the engine's is the same but for its half precision
+    assert torch.linalg.svdvals(found).max() < 1.3  # and the engine's is the same but for its half precision
     assert (found - muon.zeropower_via_newtonschulz5(given).float()).abs().max() < 0.1
 
 
@@ -83,6 +83,18 @@ def test_the_engines_own_optimizer_is_as_it_was_after_a_step_and_after_one_that_
     with pytest.raises(ValueError, match="no loss"):
         optimizer.step(fails)
     assert muon.zeropower_via_newtonschulz5 is engine
+
+
+def test_hooks_of_a_step_are_called_once_also_after_a_state_was_loaded():
+    net = conv_net()
+    optimizer = musgd(net)
+    quick_on_cpu(optimizer)
+    step(net, optimizer, torch.randn(2, 3, 12, 12))
+    calls = []
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(net, optimizer, torch.randn(2, 3, 12, 12))
+    assert len(calls) == 1
 
 
 def test_a_state_goes_on_to_the_bit():

@@ -135,7 +135,7 @@ def test_a_fine_tuning_of_two_processes_draws_the_batches_of_one(tmp_path):
     settings = {
         "model": str(start.last), "data": str(new), "replay": str(folder / "mini" / "data.yaml"), "epochs": 1,
         "batch": 8, "device": "cpu", "refits": 0, "verbose": False, "project": str(tmp_path),
-        "mosaic": 0, "new_mosaic": 0,  # partners are drawn by each process
+        "mosaic": 0, "replay_share": 0.375,  # partners are drawn by each process
     }  # fmt: skip
     here = Path(__file__)
     path = os.pathsep.join([str(here.parent.parent), str(here.parent), os.environ.get("PYTHONPATH", "")])

@@ -34,12 +34,13 @@ from dpose_yolo.engine.run_files import with_whole_paths
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
-from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, NEW_MOSAIC, recipe
+from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
 from dpose_yolo.settings import specification
 
 CHANGE = "dpose_change"  # attribute of the model: how the new postures differ from those of its start
 RECALL = ("recall", "replay_share")  # settings that say whether images of the starting model are replayed
+RESOLVED = ("norms", "new_mosaic")  # settings whose `auto` is what the recipe says
 FILES = ("replay", "old")  # settings that name a data YAML, besides the engine's `data`
 
 
@@ -111,7 +112,8 @@ class FineTuneTrainer(DPoseTrainer):
         if asked["recall"] and asked["replay_share"] > 0 and not given.get("replay"):
             self._recalled = carried_images(model)
         told = {**given, "replay": CARD} if self._recalled else given
-        return {**args, **own, **recipe(len(labels), told), **given, "start": str(Path(start).resolve())}
+        told = {k: v for k, v in told.items() if k not in RESOLVED or v != "auto"}
+        return {**args, **own, **given, **recipe(len(labels), told), "start": str(Path(start).resolve())}
 
     def _recall(self) -> None:
         """Take the images that the starting model carries for the old data; one process of a machine writes them."""
@@ -148,11 +150,9 @@ class FineTuneTrainer(DPoseTrainer):
         return ReplayDataset(new, old)
 
     def new_mosaic(self) -> float:
-        """Share of the new images in mosaics: beside old images at least half, so that few are shown in many ways."""
+        """Share of the new images in mosaics."""
         share = self.dpose["new_mosaic"]
-        if share == "auto":
-            share = max(self.args.mosaic, NEW_MOSAIC) if self._replayed() else self.args.mosaic
-        return float(share)
+        return float(self.args.mosaic if share == "auto" else share)
 
     def _replayed(self) -> bool:
         return bool(self.dpose["replay"]) and self.dpose["replay_share"] > 0
@@ -197,8 +197,8 @@ class FineTuneTrainer(DPoseTrainer):
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The engine's, quicker on the CPU.
 
-        Steps of a light model on small pictures are short. Weights differ in the last digits from the engine's, and so
-        this is not for `DPoseTrainer`, which can be the engine's trainer.
+        Steps of a light model on small pictures are short. Weights are not to the bit those of the engine's optimizer,
+        and so this is not for `DPoseTrainer`, which can be the engine's trainer.
         """
         optimizer = super().build_optimizer(*args, **kwargs)
         if self.device.type == "cpu":
@@ -213,8 +213,7 @@ class FineTuneTrainer(DPoseTrainer):
     def _model_train(self) -> None:
         """The engine's; frozen batch norms keep to the starting model's running statistics."""
         super()._model_train()
-        norms = self.dpose["norms"]
-        if norms == "frozen" or (norms == "auto" and not self._replayed()):
+        if self.dpose["norms"] == "frozen":
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()

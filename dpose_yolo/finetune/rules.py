@@ -15,8 +15,9 @@ STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of
 LEAST_STEPS = 4800  # with old images in the batch: both sides gain by length (docs/benchmarks.md)
 POSES_A_CLUSTER = 10
 CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
-NEW_MOSAIC = 0.5  # of the new images beside old ones, at least, are in mosaics
-# With old images Muon, with which both sides gain (docs/benchmarks.md); without, where there is most to lose, AdamW.
+NEW_MOSAIC = 0.5  # of the new images beside old ones are in mosaics
+TRAINED_FROM = 0.5  # share of old images from which batch norms take the statistics of the mixture
+# With old images Muon, which holds them better at about the same new AP (docs/benchmarks.md); without any, AdamW.
 MUON = "MuSGD"
 MUON_RATE, RATE = 0.02, 0.002
 MUON_MOMENTUM = 0.9  # others have the engine's
@@ -37,7 +38,9 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
       with replay 4800 at least, since new and old data gain by length;
     - an epoch is one pass over the new images, 60 batches at least;
     - with replay MuSGD from 0.02, without it AdamW from 0.002, down a cosine, each batch a step; a tenth of the steps
-      warms up; in the last tenth, no mosaics;
+      warms up;
+    - with replay half of the new images are in mosaics, unless `mosaic` is given; none in the last tenth;
+    - batch norms keep the starting model's statistics, unless half of a batch or more is of old images;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
     - the attention term at its own weight with replay, where it was ahead on the new images and on the old ones
@@ -45,7 +48,8 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         images: new images.
-        settings: what the user gave; `batch`, `replay`, `replay_share`, `optimizer` and `epochs` are looked at.
+        settings: what the user gave; `batch`, `replay`, `replay_share`, `optimizer`, `epochs` and `mosaic` are
+            looked at.
 
     Returns:
         The settings that the user did not give.
@@ -75,10 +79,13 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "plots": False,
         "clusters": max(1, min(16, images // POSES_A_CLUSTER)),
         "att": "auto" if replayed else 0.0,
+        "norms": "trained" if replayed and replay_share(settings) >= TRAINED_FROM else "frozen",
         "balance_end": 1.0,
     }
     if muon:
         rules["momentum"] = MUON_MOMENTUM
+    if replayed and "mosaic" not in settings:
+        rules["new_mosaic"] = NEW_MOSAIC
     return {name: value for name, value in rules.items() if name not in settings}
 
 
