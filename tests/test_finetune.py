@@ -192,7 +192,7 @@ def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
     assert resumed.dpose == broken.dpose and resumed.dpose["start"] == world.start
     resumed.train()
     assert [int(r["epoch"]) for r in rows(resumed.csv)] == [1, 2]
-    assert sum(int(r["draws"]) for r in rows(resumed.save_dir / "replay_draws.csv")) == 2 * 60 * 3  # of 8
+    assert sum(int(r["draws"]) for r in rows(resumed.save_dir / "replay_draws.csv")) == 2 * 60 * 6  # of 8
     whole = FineTuneTrainer(**{**base, "epochs": 2, "name": "whole"}, replay=world.old, keep=0.5)
     whole.train()
     one, other = (load_checkpoint(t.last)[0].state_dict() for t in (resumed, whole))
