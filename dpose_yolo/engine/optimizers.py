@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,17 +34,6 @@ def orthogonalized(matrices: torch.Tensor, eps: float = 1e-7) -> torch.Tensor:
     return (x if wide else x.mT).reshape(matrices.shape)
 
 
-@contextmanager
-def in_single_precision() -> Iterator[None]:
-    """Let the engine's Muon orthogonalize in single precision."""
-    engine = muon.zeropower_via_newtonschulz5
-    muon.zeropower_via_newtonschulz5 = orthogonalized
-    try:
-        yield
-    finally:
-        muon.zeropower_via_newtonschulz5 = engine
-
-
 class SingleMuSGD(MuSGD):
     """The engine's MuSGD, orthogonalizing in single precision.
 
@@ -55,8 +43,12 @@ class SingleMuSGD(MuSGD):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; argument and result are the engine's."""
-        with in_single_precision():
+        engine = muon.zeropower_via_newtonschulz5
+        muon.zeropower_via_newtonschulz5 = orthogonalized
+        try:
             return super().step(closure)
+        finally:
+            muon.zeropower_via_newtonschulz5 = engine
 
     # torch wraps the `step` of an optimizer's class for its hooks, once; the engine's is wrapped already.
     step.hooked = True  # type: ignore[attr-defined]
