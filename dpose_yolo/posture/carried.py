@@ -161,7 +161,7 @@ class PostureChange:
         if self.share > MOST:
             return (
                 f"{what}: {self.share:.0%} of its poses are unlike the old ones (another camera, or other labels); "
-                "all count as new"
+                "those count as new"
             )
         words = []
         if self.lacking:
