@@ -48,8 +48,8 @@ COLUMNS = (
 
 def subset(card: str, count: int | str, seed: int, folder: Path) -> tuple[Path, int]:
     """A data card with the first `count` training images of a shuffled list; and how many there are."""
-    from dpose_yolo.engine.finetune import read_data
     from dpose_yolo.engine.labels import load_labels
+    from dpose_yolo.engine.same_labels import read_data
 
     files = sorted(label["im_file"] for label in load_labels(card, "train", skip_bad=True, outside=True)[0])
     random.Random(seed).shuffle(files)
@@ -78,6 +78,11 @@ def drawn(count: int, settings: dict[str, Any]) -> int:
     return int(rules["epochs"]) * epoch_batches(count, new) * batch
 
 
+def for_training(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that only a fine-tuning knows."""
+    return {k: v for k, v in settings.items() if k not in specification("finetune") or k in specification()}
+
+
 def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, float, int]:
     """Train one arm: checkpoint, minutes and images through the network."""
     from ultralytics.models.yolo.pose import PoseTrainer
@@ -96,7 +101,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     size = min(common["batch"], count)
     tuned = max(1, round(draws / (epoch_batches(count, size) * size)))
     # What only one of the trainers knows is left to it.
-    dpose = {k: v for k, v in common.items() if k not in specification("finetune") or k in specification()}
+    dpose = for_training(common)
     engine = {k: v for k, v in common.items() if k not in specification("finetune")}
     trainer: Any
     if arm == "replay":
@@ -113,9 +118,8 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     elif arm == "engine":
         trainer = PoseTrainer(overrides={**engine, "model": job["model"], "epochs": plain})
     else:
-        rules = {
-            k: v for k, v in recipe(count, common).items() if k not in ("epochs", "warmup_epochs", "att", "balance_end")
-        }
+        own = ("epochs", "warmup_epochs", "att", "balance_end")
+        rules = {k: v for k, v in for_training(recipe(count, common)).items() if k not in own}
         trainer = DPoseTrainer(**{**rules, "model": "dpose-125.yaml", "mosaic": 0, **dpose, "epochs": plain})
     begun = time.monotonic()
     trainer.train()
@@ -124,7 +128,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
 
 def one(job: dict[str, Any]) -> None:
     """Run one arm and add its line to results.csv."""
-    from dpose_yolo.engine.finetune import judged_split
+    from dpose_yolo.engine.same_labels import judged_split
     from dpose_yolo.evaluation.change import measure_change, posture_groups
     from dpose_yolo.evaluation.data import load_part
 
@@ -192,16 +196,13 @@ def start_model(given: dict[str, Any], folder: Path, settings: dict[str, Any]) -
     if "model" in given:
         return str(Path(str(given["model"])).resolve())
     path = folder / "start" / "weights" / "last.pt"
-    if not (folder / "start" / "results.csv").exists() or not path.exists():
-        words = {"model": "dpose-125.yaml", "data": given["old"], "project": folder, "name": "start", "exist_ok": True}
-        words |= {
-            "epochs": given.get("start_epochs", 40),
-            "mosaic": 0,
-            "memory": 400,
-            "val": False,
-            "plots": False,
-            **settings,
-        }
+    from dpose_yolo.engine.checkpoints import read_checkpoint
+
+    if not path.exists() or read_checkpoint(path).get("epoch", -1) >= 0:  # none yet, or of a training to go on with
+        words = {"model": "dpose-125.yaml", "mosaic": 0, "memory": 400, "val": False, "plots": False}
+        words |= {k: v for k, v in for_training(settings).items() if k != "epochs"}  # that of the arms
+        words |= {"data": given["old"], "epochs": given.get("start_epochs", 40)}
+        words |= {"project": folder, "name": "start", "resume": True}
         subprocess.run(
             [sys.executable, "-m", "dpose_yolo", "train", *(f"{k}={v}" for k, v in words.items())], check=True
         )

@@ -18,8 +18,9 @@ import yaml
 from dpose_yolo.cli import parse_arguments
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.files import part_images
-from dpose_yolo.dataset.index import find_index, rows_of
+from dpose_yolo.dataset.index import find_index
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.report.tables import csv_column
 
 HELD_OUT = 0.2
 
@@ -34,14 +35,14 @@ def subjects_of(data: Path) -> dict[str, list[str]]:
     index = find_index(card)
     if index is None:
         raise DPoseError(f"{data} has no index.csv: write one with the columns file and subject beside it")
-    rows = [row for row in rows_of(index) if row.get("split", "train") == "train"]
-    if not rows or "subject" not in rows[0]:
-        raise DPoseError(f"{index} has no column `subject` for training images")
-    subject = {Path(row["file"]).name: row["subject"] for row in rows}
+    images = sorted(map(str, part_images(card, "train")))
+    subjects = csv_column(index, images, ("subject",))
+    if subjects is None:
+        raise DPoseError(f"{index} has no column `subject`")
     found: dict[str, list[str]] = {}
-    for image in sorted(part_images(card, "train")):
-        if Path(image).name in subject:
-            found.setdefault(subject[Path(image).name], []).append(image)
+    for image, subject in zip(images, subjects, strict=True):
+        if subject is not None:
+            found.setdefault(subject, []).append(image)
     return found
 
 

@@ -16,6 +16,10 @@ from dpose_yolo.errors import DPoseError
 CFG_DIR = Path(__file__).parent / "cfg"
 # What `auto` stands for where balance or attention is on; with both off, nothing of DPOSE is.
 AUTO = {"kpt_far": 1.0, "pose_score": 0.5}
+# Keys of one run in its args.yaml: whoever starts from that file means its settings, not its folder or its start.
+OF_ONE_RUN = ("save_dir", "resume", "exist_ok", "start")
+# In a fine-tuning's folder, as long as it is at work: the images that its start carries, and their data YAML.
+CARRIED, CARRIED_CARD = "carried", "carried_images.yaml"
 ATTENTION = {"readout": 40.0, "gradcam": 1.0}  # what `att=auto` is, by `att_map`: measured, docs/benchmarks.md
 
 
@@ -200,7 +204,7 @@ def _layers(value: Any) -> bool:
 _ENGINE_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "imgsz": (_sizes, "pixels, a whole number from 32, e.g. imgsz=320"),
     "batch": (_batch, "a whole number from 1, or -1 to fill a graphics card"),
-    "epochs": (lambda v: not _whole(v, -(10**9)) or v >= 1, "a whole number from 1"),
+    "epochs": (lambda v: _whole(v, 1), "a whole number from 1"),
     "workers": (lambda v: not _whole(v, -(10**9)) or v >= 0, "a whole number from 0"),
     "cache": (lambda v: isinstance(v, bool) or v in ("ram", "disk"), "True, False, ram or disk"),
     "freeze": (_layers, "a number of layers or a list of layers, e.g. freeze=10"),
@@ -227,7 +231,17 @@ def load_cfg(cfg: str | Path) -> dict[str, Any]:
         raise DPoseError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise DPoseError(f"{path} must hold `name: value` lines, found {type(values).__name__}")
-    return values
+    return of_any_run(values)
+
+
+def of_any_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they are; those of the record of a run (`args.yaml`) without what belongs to that run alone."""
+    if "save_dir" not in settings:
+        return dict(settings)
+    kept = {k: v for k, v in settings.items() if k not in OF_ONE_RUN}
+    if Path(str(kept.get("replay"))).name == CARRIED_CARD:
+        del kept["replay"]
+    return kept
 
 
 def model_file(name: str | Path) -> Path | None:

@@ -66,7 +66,7 @@ def test_replay_is_exact_in_every_batch_and_even_over_postures(world, base):
 
 def test_input_and_length_follow_from_model_and_images(world, base):
     trainer = FineTuneTrainer(**{k: v for k, v in base.items() if k not in ("epochs", "batch")})
-    assert (trainer.args.imgsz, trainer.args.mosaic, trainer.args.nbs) == (64, 0, 13)
+    assert (trainer.args.imgsz, trainer.args.mosaic, trainer.args.nbs) == (64, 0, 16)
     assert trainer.epochs == 35  # 1100 13^0.25 steps, 60 an epoch
     assert (trainer.dpose["clusters"], trainer.dpose["att"], trainer.dpose["start"]) == (1, 0.0, world.start)
     mine = FineTuneTrainer(**{**base, "imgsz": 96, "lr0": 0.5, "clusters": 2, "name": "mine"})

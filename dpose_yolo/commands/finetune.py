@@ -81,14 +81,19 @@ def train(
 
 def only_table_missing(settings: dict[str, Any]) -> TrainedRun | None:
     """The run to go on with if it was ended after its training and before its table was written; else None."""
+    from dpose_yolo.engine.finetune import FILES
     from dpose_yolo.engine.resume import trained_run
-    from dpose_yolo.report.finetune import FILES
+    from dpose_yolo.engine.run_files import with_whole_paths
+    from dpose_yolo.report import finetune as written
 
     run = trained_run(Path(str(settings["resume"])))
-    if run is None or (run.save_dir / FILES[-1]).exists():  # the last to be written
+    if run is None or (run.save_dir / written.FILES[-1]).exists():  # the last to be written
         return None
     for name in MACHINE:
         setattr(run.args, name, settings.get(name, getattr(run.args, name)))
+    moved = with_whole_paths({k: v for k, v in settings.items() if v}, ("data", *FILES))
+    run.args.data = moved.get("data", run.args.data)
+    run.dpose.update({name: str(moved[name]) for name in FILES if name in moved})
     run.dpose["outside"] |= bool(settings.get("outside"))
     return run
 
@@ -97,12 +102,10 @@ def make_table(run: TrainedRun, split: str | None, bootstrap: int) -> tuple[Fine
     """Make the table of a run whose training is done; the run and the names of the files."""
     from ultralytics.utils import LOGGER
 
-    from dpose_yolo.engine.files import holding, sweep
+    from dpose_yolo.engine.files import holding, sweep_finished
 
     with holding(run.save_dir):
-        sweep(run.save_dir)
-        for left in (run.save_dir / "weights").glob("resume-*.pt"):  # it may have been killed before they were removed
-            left.unlink()
+        sweep_finished(run.save_dir)
         LOGGER.info(f"The training in {run.save_dir} is done: only its table is missing")
         return run, report(run, evaluation_parts(run, split), bootstrap, None)
 
@@ -114,8 +117,8 @@ def evaluation_parts(trainer: FineTuneTrainer | TrainedRun, split: str | None = 
         trainer: of the fine-tuning, or what its folder tells.
         split: which part; None for test where the data has one, else val.
     """
-    from dpose_yolo.engine.finetune import judged_split
     from dpose_yolo.engine.memory import is_carried
+    from dpose_yolo.engine.same_labels import judged_split
     from dpose_yolo.evaluation.data import load_part
 
     replayed = trainer.dpose["replay"]

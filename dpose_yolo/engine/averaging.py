@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 
+from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.files import move_into_place, staging, strip_checkpoint
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.evaluation.data import EvaluationPart
@@ -74,7 +74,7 @@ def average_weights(start: EngineModel, tuned: EngineModel, share: float) -> boo
 
 def averaging_of(best: Path) -> Averaging | None:
     """What a checkpoint says about how it was averaged; None where it was not."""
-    mark = torch_safe_load(str(best))[0].get(MARK)
+    mark = read_checkpoint(best).get(MARK)
     return Averaging(**mark) if mark else None
 
 
@@ -95,7 +95,7 @@ def average_with_start(
     if done is not None:
         return done
     strip_checkpoint(best)  # now, not later: it takes off what only training has, a teacher for instance
-    content, beginning = (torch_safe_load(str(file))[0] for file in (best, start))
+    content, beginning = (read_checkpoint(file) for file in (best, start))
     found = Averaging(HALF if share == "auto" else float(share))
     old = beginning.get("ema") or beginning["model"]
     with staging(best.parent) as folder:
@@ -111,7 +111,7 @@ def average_with_start(
             )
             if found.half < (found.start + found.tuned) / 2:  # the fine-tuned model stays, with the mark
                 found.share = 0.0
-                content = torch_safe_load(str(best))[0]
+                content = read_checkpoint(best)
         content[MARK] = asdict(found)
         torch.save(content, file)
         move_into_place(file, best.parent)

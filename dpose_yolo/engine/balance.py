@@ -110,6 +110,10 @@ class BalancedDraws:
         drawn, partners = both.cpu().numpy()
         return drawn, partners
 
+    def _expected(self, epoch: int) -> np.ndarray:
+        """(N,) draws of each image that the epoch aims at."""
+        return self.sampler.expected(epoch) if self.sampler else self.plan.expected
+
     def log(self, save_dir: Path, epoch: int, name: str = "posture_draws.csv") -> None:
         """Append the effective draws of an epoch to a CSV: one row a cluster."""
         drawn, partners = self._take_counts()
@@ -117,7 +121,7 @@ class BalancedDraws:
             return
         plan = self.plan
         natural = plan.shares(np.ones(len(drawn)))
-        expected = plan.shares(self.sampler.expected(epoch) if self.sampler else plan.expected)
+        expected = plan.shares(self._expected(epoch))
         effective = plan.shares(drawn + partners)
         main, mixed = plan.counts(drawn), plan.counts(partners)
         path = save_dir / name
@@ -136,14 +140,15 @@ class BalancedDraws:
     def report(self, save_dir: Path, plots: bool) -> None:
         """Say what the balance does and keep mixture and atlas with the run."""
         natural = self.plan.shares(np.ones(len(self.drawn)))
-        expected = self.plan.shares(self.plan.expected)
+        draws = self._expected(0)
+        expected = self.plan.shares(draws)
         end = self.plan.shares(self.plan.at_end)
         later = f", at the end {end.min():.1%}-{end.max():.1%}" if self.epochs else ""
         LOGGER.info(
             f"Postures: {len(natural)} clusters of {len(self.table.keypoints)} poses; "
             f"share a cluster {natural.min():.1%}-{natural.max():.1%}, "
             f"drawn {expected.min():.1%}-{expected.max():.1%}{later}; "
-            f"most draws of one image {self.plan.expected.max():.1f}"
+            f"most draws of one image {draws.max():.1f}"
         )
         LOGGER.info(f"Postures: {evenness_told(natural, expected, self.balance)}")
         if self.mixture.left_out_:

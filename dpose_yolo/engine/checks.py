@@ -17,7 +17,7 @@ from ultralytics.utils import DATASETS_DIR, LOGGER, RANK
 from dpose_yolo.dataset import contained
 from dpose_yolo.dataset.first_look import first_look
 from dpose_yolo.engine.checkpoints import why_unreadable
-from dpose_yolo.engine.files import holding, sweep
+from dpose_yolo.engine.files import holding, sweep_finished
 from dpose_yolo.engine.label_checks import label_problem
 from dpose_yolo.engine.resume import of_finetuning
 from dpose_yolo.engine.words import engine_line, one_line, plain
@@ -183,10 +183,8 @@ def require_checkpoint(resume: Any, finetune: bool = False) -> None:
     if checkpoint.get("epoch", -1) < 0:
         weights = Path(str(resume)).resolve().parent
         if weights.name == "weights" and RANK in {-1, 0}:
-            with holding(weights.parent):  # it may have been killed at its very end
-                sweep(weights.parent)
-                for left in weights.glob("resume-*.pt"):
-                    left.unlink()
+            with holding(weights.parent):
+                sweep_finished(weights.parent)
         raise DPoseError(f"{resume} is the end of a finished training: there is nothing to resume")
 
 

@@ -265,7 +265,8 @@ class DurableTrainer(DistributedTrainer):
         resume.load_weights(self.ema.ema, state["average"])
         self.ema.updates = state["updates"]
         resume.load_optimizer(self.optimizer, state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty without mixed precision, as on the CPU
+            self.scaler.load_state_dict(state["scaler"])
         self.stopper.__dict__.update(state["stopper"])
         self.fitness, self.best_fitness = state["fitness"], state["best_fitness"]
         now, before = self._circumstances(), state["circumstances"]

@@ -15,6 +15,7 @@ from ultralytics.utils import torch_utils
 from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.readout import strip_readout
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.settings import CARRIED
 
 # Tells the processes that the engine starts for several GPUs that the one that started them holds the folder.
 HELD_BY_PARENT = "DPOSE_RUN_FOLDER"
@@ -93,6 +94,14 @@ def sweep(folder: Path) -> None:
     for place in (folder, folder / "weights"):
         for file in place.glob(".*.tmp*"):  # of `replacing`
             file.unlink(missing_ok=True)
+
+
+def sweep_finished(folder: Path) -> None:
+    """Remove what only an unfinished training needs, which may have been killed at its very end."""
+    sweep(folder)
+    for left in (folder / "weights").glob("resume-*.pt"):
+        left.unlink()
+    shutil.rmtree(folder / CARRIED, ignore_errors=True)  # pictures of persons
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
@@ -26,22 +25,22 @@ from dpose_yolo.engine.given import merged_settings
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.engine.keep import KeepCriterion
 from dpose_yolo.engine.labels import load_labels
-from dpose_yolo.engine.memory import CARD, FOLDER, carried_images, is_carried, unpack_images
+from dpose_yolo.engine.memory import carried_images, is_carried, unpack_images
 from dpose_yolo.engine.optimizers import quick_on_cpu
-from dpose_yolo.engine.postures import keypoint_names
 from dpose_yolo.engine.replay import FineTuneDraws, ReplayDataset
 from dpose_yolo.engine.run_files import with_whole_paths
+from dpose_yolo.engine.same_labels import read_data, refuse_other_labels, refuse_unlike
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
-from dpose_yolo.settings import specification
+from dpose_yolo.settings import CARRIED, CARRIED_CARD, refuse_engine_values, specification
 
 CHANGE = "dpose_change"  # attribute of the model: how the new postures differ from those of its start
 RECALL = ("recall", "replay_share")  # settings that say whether images of the starting model are replayed
 RESOLVED = ("norms", "new_mosaic")  # settings whose `auto` is what the recipe says
-FILES = ("replay", "old")  # settings that name a data YAML, besides the engine's `data`
+FILES = ("replay", "old", "start")  # settings that name a file, besides the engine's `data` and `model`
 
 
 class FineTuneTrainer(DPoseTrainer):
@@ -57,6 +56,7 @@ class FineTuneTrainer(DPoseTrainer):
     """
 
     COMMANDS = ("finetune",)
+    MAY_MOVE = FILES
     args: Any  # the engine's settings
     data: dict[str, Any]  # the engine's data dictionary of the new data
     averaging: Averaging | None = None  # of the final weights with the starting model's
@@ -77,29 +77,38 @@ class FineTuneTrainer(DPoseTrainer):
         given = merged_settings(cfg, overrides or {}, settings)
         self._old_data: dict[str, Any] | None = None
         given = checks.run_to_resume(given)  # whether a run of this name goes on or starts; only a new one has a start
+        asked_for = given
         if not given.get("resume"):
             given = self._completed(given)
         super().__init__(DEFAULT_CFG, with_whole_paths(given, FILES), _callbacks)
         if self._recalled or is_carried(self.dpose["replay"]):  # or a resumed run, which may have been moved
-            self.dpose["replay"] = str(self.save_dir / FOLDER / CARD)
+            self.dpose["replay"] = str(self.save_dir / CARRIED / CARRIED_CARD)
             self._keep_settings()
+        self._each_batch_a_step = asked_for.get("nbs") is None
+        if self.resume:  # as before the break, when the batch may have had another size
+            before = read_checkpoint(given["resume"])["train_args"]
+            self._each_batch_a_step = before["nbs"] == before["batch"]
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The user's settings, with what follows from the starting model and the number of images."""
+        given = {k: v for k, v in given.items() if (k, v) != ("epochs", None)}  # the engine's word for its default
+        refuse_engine_values(given)
         start = str(given.get("start") or given.get("model") or "")
         if Path(start).suffix != ".pt":
             raise DPoseError(
                 "finetune needs a trained model: set model= to a .pt checkpoint, e.g. runs/train/weights/best.pt"
             )
+        given.setdefault("model", start)
         model = load_pose_model(start)
         outside = bool(given.get("outside"))
         labels, data, _ = load_labels(given.get("data"), "train", bool(given.get("skip_bad")), outside)
-        refuse_other_keypoints(model, start, data, str(given["data"]))
+        classes = not given.get("single_cls")
+        refuse_other_labels(model, start, data, str(given["data"]), classes)
         for name in ("replay", "old"):
             if given.get(name) and not is_carried(given[name]):
                 checks.require_data_file(given[name], name)
-                old = read_data(given[name], outside)
-                refuse_unlike(data, str(given["data"]), old, str(given[name]), not given.get("single_cls"))
+                old = read_data(given[name], outside, name)
+                refuse_unlike(data, str(given["data"]), old, str(given[name]), classes)
                 if name == "replay" and Path(old["yaml_file"]).samefile(data["yaml_file"]):
                     raise DPoseError(f"replay={given[name]} is the new data itself: name the old data, or leave it out")
         if given.get("balance_end", 1) != 1:
@@ -111,18 +120,28 @@ class FineTuneTrainer(DPoseTrainer):
         asked = {k: s.check(given.get(k, s.default)) for k, s in specification("finetune").items() if k in RECALL}
         if asked["recall"] and asked["replay_share"] > 0 and not given.get("replay"):
             self._recalled = carried_images(model)
-        told = {**given, "replay": CARD} if self._recalled else given
+        told = {**given, "replay": CARRIED_CARD} if self._recalled else given
         told = {k: v for k, v in told.items() if k not in RESOLVED or v != "auto"}
         return {**args, **own, **given, **recipe(len(labels), told), "start": str(Path(start).resolve())}
 
+    def _refuse_combinations(self, engine: Mapping[str, Any]) -> None:
+        """The parent's, and the shapes of `rect`, which are of each part its own."""
+        super()._refuse_combinations(engine)
+        if engine.get("rect") and (self._replayed() or self._recalled):
+            raise DPoseError("rect=True cannot be used with old images in the batch, which may have another shape: "
+                             "set rect=False")  # fmt: skip
+
     def _recall(self) -> None:
         """Take the images that the starting model carries for the old data; one process of a machine writes them."""
-        start = self.dpose["start"]
+        start, folder = self.dpose["start"], self.save_dir / CARRIED
         with torch_distributed_zero_first(LOCAL_RANK):
             if LOCAL_RANK in {-1, 0}:
                 model = load_pose_model(start)
-                unpack_images(model, start, self.save_dir / FOLDER, self.data)
                 found = carried_images(model)
+                if not found and (folder / CARRIED_CARD).exists():  # taken off it since this run has begun
+                    LOGGER.info(f"Replay: the images in {folder}, which {start} carries no longer")
+                    return
+                unpack_images(model, start, folder, self.data)
                 LOGGER.info(f"Replay: {found} images that {start} carries; recall=False leaves them out")
 
     # Data
@@ -147,6 +166,12 @@ class FineTuneTrainer(DPoseTrainer):
             old = super().build_dataset(self.data["train"], mode, batch)
         finally:
             self.data = here
+        both = sorted(set(new.im_files) & set(old.im_files))
+        if both:
+            raise DPoseError(
+                f"{len(both)} images are of data={self.args.data} and of replay={self.dpose['replay']}, "
+                f"e.g. {both[0]}: take them out of one of the two"
+            )
         return ReplayDataset(new, old)
 
     def new_mosaic(self) -> float:
@@ -160,7 +185,7 @@ class FineTuneTrainer(DPoseTrainer):
     def replay_data(self) -> dict[str, Any]:
         """The engine's data dictionary of the old data."""
         if self._old_data is None:
-            self._old_data = read_data(self.dpose["replay"], self.dpose["outside"])
+            self._old_data = read_data(self.dpose["replay"], self.dpose["outside"], "replay")
             classes = not self.args.single_cls  # else the engine has renamed the new data's
             refuse_unlike(self.data, str(self.args.data), self._old_data, self.dpose["replay"], classes)
         return self._old_data
@@ -193,6 +218,16 @@ class FineTuneTrainer(DPoseTrainer):
         return self._postures
 
     # Model and criterion
+
+    def _build_train_pipeline(self) -> None:
+        """The engine's, with every batch a step, whatever size it has come to: filled to the card, or halved.
+
+        With less than `nbs` images in a batch the engine would take fewer steps, with more it would scale the decay up.
+        """
+        if self._each_batch_a_step:
+            self.args.nbs = self.batch_size
+        self._keep_settings()
+        super()._build_train_pipeline()
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The engine's, quicker on the CPU.
@@ -249,6 +284,14 @@ class FineTuneTrainer(DPoseTrainer):
             LOGGER.info("weights: not averaged with the starting model: start_share=auto measures in one process only")
         return 0.0
 
+    def train(self) -> None:
+        """The engine's; pictures of persons do not outlive a run that cannot be resumed."""
+        try:
+            super().train()
+        finally:
+            if RANK in {-1, 0} and not self.last.exists():
+                shutil.rmtree(self.save_dir / CARRIED, ignore_errors=True)
+
     def final_eval(self) -> None:
         """The engine's, with `best.pt` averaged with the starting model before, where that holds."""
         share = self.start_share()
@@ -262,7 +305,7 @@ class FineTuneTrainer(DPoseTrainer):
             LOGGER.info(self.averaging.sentence())
         super().final_eval()
         if RANK in {-1, 0}:  # pictures of persons: not longer than they are needed
-            shutil.rmtree(self.save_dir / FOLDER, ignore_errors=True)
+            shutil.rmtree(self.save_dir / CARRIED, ignore_errors=True)
 
     def _students(self) -> list[EngineModel]:
         """The live model and its average."""
@@ -289,65 +332,3 @@ def data_name(path: Any) -> str:
     if path.suffix not in (".yaml", ".yml"):
         return path.name
     return path.parent.name if path.stem == "data" else path.stem
-
-
-def read_data(path: Any, outside: bool = False) -> dict[str, Any]:
-    """The engine's data dictionary of a YAML; nothing is downloaded.
-
-    Args:
-        path: the YAML.
-        outside: take images outside the data folder, too.
-
-    Raises:
-        DPoseError: for data that cannot be used.
-    """
-    with checks.engine_errors(f"data={path} cannot be used"):
-        data = check_det_dataset(path, autodownload=False)
-    checks.require_kpt_shape(data, path)
-    if not outside:
-        checks.refuse_outside(data)
-    return data
-
-
-def judged_split(path: Any, outside: bool = False) -> str:
-    """The part that a fine-tuning is judged by: test where the data has one, else val. Arguments as `read_data`."""
-    return "test" if read_data(path, outside).get("test") else "val"
-
-
-def refuse_unlike(
-    new: Mapping[str, Any], new_name: str, old: Mapping[str, Any], old_name: str, classes: bool = True
-) -> None:
-    """Raise `DPoseError` unless two data sets label the same keypoints and `classes`, naming both."""
-    for what, a, b in (
-        ("keypoints (kpt_shape)", list(new["kpt_shape"]), list(old["kpt_shape"])),
-        ("keypoint names", keypoint_names(dict(new)), keypoint_names(dict(old))),
-        ("flip_idx", list(new.get("flip_idx") or []), list(old.get("flip_idx") or [])),
-        ("classes", list(new["names"].values()), list(old["names"].values())),
-        ("channels", new.get("channels", 3), old.get("channels", 3)),
-    ):
-        if a != b and (classes or what != "classes"):
-            pairs = zip(a, b, strict=False) if isinstance(a, list) else ()
-            at = next((i for i, (x, y) in enumerate(pairs) if x != y), None)
-            told = f"{a} and {b}" if at is None else f"number {at} is {a[at]} and {b[at]}"
-            raise DPoseError(f"{new_name} and {old_name} have different {what}: {told}; give data of the same labels")
-
-
-def refuse_other_keypoints(model: EngineModel, start: str, data: Mapping[str, Any], name: str) -> None:
-    """Raise `DPoseError` unless a model answers with the keypoints and takes the images of a data set, naming both."""
-    shape = list(model.model[-1].kpt_shape)
-    if shape != list(data["kpt_shape"]):
-        raise DPoseError(
-            f"{start} gives keypoints of shape {shape}, but {name} has {data['kpt_shape']}: train a model of this data"
-        )
-    known = keypoint_names({"kpt_shape": shape, "kpt_names": getattr(model, "kpt_names", None)})
-    names = keypoint_names(dict(data))
-    numbered = any(all(n.isdigit() for n in one) for one in (known, names))
-    if known != names and not numbered:
-        at = next(i for i, (a, b) in enumerate(zip(known, names, strict=True)) if a != b)
-        told = f"number {at} is {known[at]} and {names[at]}"
-        raise DPoseError(f"{start} and {name} have different keypoints: {told}; put them in one order")
-    channels, given = int(model.yaml.get("channels", 3)), data.get("channels", 3)
-    if channels != given:
-        raise DPoseError(
-            f"{start} takes images of {channels} channels, but {name} has {given}: set channels: {channels} in the data"
-        )

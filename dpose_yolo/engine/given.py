@@ -9,10 +9,6 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dpose_yolo import settings as dpose_settings
-from dpose_yolo.engine.memory import is_carried
-
-# Keys of one run in its args.yaml: whoever starts from that file means its settings, not its folder.
-OF_ONE_RUN = ("save_dir", "resume")
 
 
 def _is_engine_cfg(cfg: Any) -> bool:
@@ -35,6 +31,4 @@ def merged_settings(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[st
             merged.update({k: v for k, v in source.items() if not engine or v != DEFAULT_CFG_DICT.get(k, "")})
         elif source:
             merged.update(dpose_settings.load_cfg(source))
-    if "save_dir" in merged:  # the record of a run
-        merged = {k: v for k, v in merged.items() if k not in OF_ONE_RUN and not (k == "replay" and is_carried(v))}
-    return {**merged, **given}
+    return {**dpose_settings.of_any_run(merged), **given}

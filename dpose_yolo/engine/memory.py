@@ -23,11 +23,11 @@ from dpose_yolo.engine.files import move_into_place, staging
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.spread import spread
+from dpose_yolo.settings import CARRIED_CARD
 
 NAME = "dpose_images"  # attribute of the model
 VERSION = 1
 QUALITY = 90  # of the JPEG files: 5 kB an image at 160 px
-FOLDER, CARD = "carried", "carried_images.yaml"  # in a fine-tuning's folder, as long as it is at work
 OF_DATA = ("names", "nc", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "skeleton", "channels")
 
 
@@ -135,16 +135,16 @@ def unpack_images(model: EngineModel, path: str | Path, folder: Path, data: Mapp
             (folder / "images" / f"{i:05d}.jpg").write_bytes(file.tobytes())
             (folder / "labels" / f"{i:05d}.txt").write_text(label_text(rows, dims), encoding="utf-8")
         card = {"train": "images", "val": "images", **{k: data[k] for k in OF_DATA if data.get(k) is not None}}
-        (folder / CARD).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+        (folder / CARRIED_CARD).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise DPoseError(f"cannot write to {folder}: {error.strerror}: set project= to a folder that can be") from error
-    return folder / CARD
+    return folder / CARRIED_CARD
 
 
 def is_carried(card: str | Path) -> bool:
     """Whether a data YAML is one that `unpack_images` wrote: images of a training, nothing to be judged by."""
-    return Path(card).name == CARD
+    return Path(card).name == CARRIED_CARD
 
 
 def forget_images(checkpoint: Path) -> int:
@@ -158,7 +158,9 @@ def forget_images(checkpoint: Path) -> int:
     models = models_of(content)
     if not any(hasattr(model, NAME) for model in models):
         return 0
-    if content.get("epoch", -1) >= 0:
+    # Of a finished training, `epoch10.pt` (save_period) still has its epoch: the last one tells.
+    last = checkpoint.with_name("last.pt")
+    if content.get("epoch", -1) >= 0 and (not last.is_file() or read_checkpoint(last).get("epoch", -1) >= 0):
         raise DPoseError(
             f"{checkpoint} is of an unfinished training, whose next epoch puts the images back: "
             "end it with resume=, or delete the run's folder"

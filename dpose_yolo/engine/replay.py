@@ -71,7 +71,7 @@ class FineTuneDraws:
         self.new = BalancedDraws(dataset.new if replayed else dataset, data, settings, seed)
         self.known = carried if carried and list(carried.mixture.keypoint_names_) == self.new.table.names else None
         self.old: BalancedDraws | None = None
-        if replayed and old_data is not None:
+        if old_data is not None:
             own = self.known is not None and self.known.scale == settings["posture_scale"]
             mixture = self.known.mixture if own and self.known else None
             self.old = BalancedDraws(dataset.datasets[1], old_data, settings, seed, mixture)
@@ -134,10 +134,10 @@ class FineTuneDraws:
 
     def _sampler(self, part: BalancedDraws, weights: np.ndarray, draws: int) -> PostureSampler:
         """Draws of one part, as by one process; the cap on repeats is that of an epoch as long as the part."""
-        cap = max(self.settings["repeat_cap"] * draws / len(weights), draws / len(weights))
-        expected = expected_counts(weights, draws, cap)
+        expected = expected_counts(weights, draws, self.settings["repeat_cap"] * draws / len(weights))
         balance_partners(part.dataset, expected)
-        return PostureSampler(expected, part.plan.cluster, self.seed)
+        part.sampler = PostureSampler(expected, part.plan.cluster, self.seed)  # what the part says is expected
+        return part.sampler
 
     def seek(self, epoch: int) -> None:
         """The next pass through the loader draws this epoch."""

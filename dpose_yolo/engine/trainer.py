@@ -31,7 +31,7 @@ from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, 
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
 from dpose_yolo.engine.given import merged_settings  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
-from dpose_yolo.engine.memory import carry_images, pack_images  # noqa: E402
+from dpose_yolo.engine.memory import carry_images, is_carried, pack_images  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.engine.ready import ready_engine  # noqa: E402
 from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
@@ -59,6 +59,7 @@ class DPoseTrainer(DurableTrainer):
         >>> YOLO("yolo11n-pose.pt").train(trainer=DPoseTrainer, data="data/cabin_mini.yaml", att=0.5)
     """
 
+    MAY_MOVE: tuple[str, ...] = ()  # settings of files that a resumed run takes from the user, besides `data`
     COMMANDS: tuple[str, ...] = ()  # whose own settings belong to the trainer's, see `settings.specification`
 
     def __init__(
@@ -131,6 +132,8 @@ class DPoseTrainer(DurableTrainer):
         resumed = dpose_settings.resolve(saved, *self.COMMANDS)
         resumed["outside"] |= self.dpose["outside"]
         own = dpose_settings.specification(*self.COMMANDS)
+        here = [k for k in self.MAY_MOVE if asked.get(k) and resumed[k] and not is_carried(resumed[k])]
+        resumed |= {k: own[k].check(asked[k]) for k in here}
         changed = [k for k, v in asked.items() if resumed[k] != own[k].check(v)]
         if changed:
             LOGGER.warning(f"resume ignores {', '.join(changed)}: the run goes on with the settings it started with")

@@ -65,7 +65,7 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     muon = str(optimizer).lower() == MUON.lower()  # as the engine reads it
     rules: dict[str, Any] = {
         "batch": BATCH,
-        "nbs": size,
+        "nbs": batch if whole else BATCH,
         "epochs": epochs,
         "optimizer": optimizer,
         "lr0": MUON_RATE if muon else RATE,
