@@ -14,7 +14,7 @@ Arms, each with the same number of images through the network as `replay` has:
 Settings: images=20,50,200,1000,all arms=... seeds=1 (seeds=[1]: that one alone) threads=2 project=runs/bench-finetune;
 others are every training's.
 The first images of one shuffled list are taken: larger sets hold the smaller ones. Without model= one is trained
-on the old data (start_epochs=40, memory=400). Every finished arm is a line of results.csv and is not run again;
+on the old data (start_epochs=40, memory=1000). Every finished arm is a line of results.csv and is not run again;
 table.md is written after each. Several commands may fill one folder at a time, each with model= and its own images= or
 arms=.
 """
@@ -199,7 +199,7 @@ def start_model(given: dict[str, Any], folder: Path, settings: dict[str, Any]) -
     from dpose_yolo.engine.checkpoints import read_checkpoint
 
     if not path.exists() or read_checkpoint(path).get("epoch", -1) >= 0:  # none yet, or of a training to go on with
-        words = {"model": "dpose-125.yaml", "mosaic": 0, "memory": 400, "val": False, "plots": False}
+        words = {"model": "dpose-125.yaml", "mosaic": 0, "memory": 1000, "val": False, "plots": False}
         words |= {k: v for k, v in for_training(settings).items() if k != "epochs"}  # that of the arms
         words |= {"data": given["old"], "epochs": given.get("start_epochs", 40)}
         words |= {"project": folder, "name": "start", "resume": True}
@@ -228,7 +228,7 @@ def main(words: list[str]) -> None:
     model = start_model(given, folder, settings)
     if "recall" in arms and not carries_images(model):
         if "arms" in given:
-            raise DPoseError(f"{model} carries no images: train it with memory=400, or leave out arms=recall")
+            raise DPoseError(f"{model} carries no images: train it with memory=1000, or leave out arms=recall")
         print(f"arm recall is left out: {model} carries no images (memory=)")
         arms.remove("recall")
     jobs = [(s, n.strip(), a) for s in seed_list(given.get("seeds", 1)) for n in sizes for a in arms]
