@@ -166,7 +166,11 @@ MISTAKES = FINETUNE_MISTAKES | {
     "no =": (nothing, ["train", "data", "cabin.yaml"], ["cannot read 'data': write settings as name=value"]),
     "spaces around =": (nothing, ["train", "data", "=", "cabin.yaml"], ["without spaces around the ="]),
     "file alone": (nothing, ["predict", "pose.pt"], ["cannot read 'pose.pt': write settings as name=value"]),
-    "wrong type": (nothing, but(TRAIN, "epochs=many"), ["'epochs=many' is of invalid type str"]),
+    "wrong type": (
+        nothing,
+        but(TRAIN, "epochs=many"),
+        ["epochs=many is not allowed: epochs takes a whole number from 1"],
+    ),
     "no epochs": (nothing, but(TRAIN, "epochs=0"), ["epochs=0 is not allowed: epochs takes a whole number from 1"]),
     "out of range": (nothing, [*TRAIN, "balance=2"], ["balance=2 is not allowed: balance takes 0 to 1"]),
     "engine's out of range": (nothing, [*TRAIN, "lr0=-1"], ["'lr0=-1' is an invalid value"]),

@@ -105,7 +105,8 @@ MORE = [
     ({"model": "missing-model"}, "no model file missing-model"),
     ({"pretrained": "missing.pt"}, "no model file missing.pt"),
     ({"model": "yolo11n.yaml"}, "is not the YAML of a pose model"),
-    ({"epochs": "abc"}, "the settings cannot be used"),
+    ({"epochs": "abc"}, "epochs=abc is not allowed: epochs takes a whole number from 1"),
+    ({"momentum": "much"}, "the settings cannot be used"),
     ({"optimizer": "Foo"}, "optimizer=Foo cannot be used"),
     ({"lr_drop": 3, "time": 1.0}, "set one of them only"),
 ]
