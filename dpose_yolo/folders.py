@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+
+def locked_by_another(error: OSError) -> bool:
+    """Whether a lock was refused because another process has it; else the file system knows no locks."""
+    return error.errno in (errno.EACCES, errno.EAGAIN)
 
 
 def missing_folders(folder: Path) -> list[Path]:

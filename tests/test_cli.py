@@ -42,6 +42,12 @@ def test_every_command_is_described(capsys):
         assert f"usage: dpose {command}" in capsys.readouterr().out
 
 
+def test_names_and_paths_stay_as_typed():
+    words = ["source=2024_01_05", "teacher=007", "name=1e3", "start=12:30", "project=drive #2"]
+    typed = {"source": "2024_01_05", "teacher": "007", "name": "1e3", "start": "12:30", "project": "drive #2"}
+    assert parse_arguments(words) == typed
+
+
 def test_values_are_read_as_yolo_reads_them():
     words = ["a=1", "b=0.5", "c=1e-4", "d=True", "e=none", "f=[4,6]", "g=left,right", "--h-i=None", "j=0,1", "k=x=y"]
     assert parse_arguments(words) == {

@@ -102,6 +102,14 @@ def test_what_stays_inside_is_taken(card: Path, tmp_path: Path, monkeypatch: pyt
     assert len(load_labels(write_list(card, *lines))[0]) == 3
 
 
+def test_lists_written_by_other_hands(card: Path) -> None:
+    """Doubled slashes and dots are the same files; a blank at the end would leave images out without a word."""
+    images = f"{card.parent}//images/./train/train_000"
+    assert len(load_labels(write_list(card, f"{images}0.png", f"{images}1.png"))[0]) == 2
+    with pytest.raises(DPoseError, match=r"line 1 of .*train\.txt ends in a blank, with which no image is found"):
+        load_labels(write_list(card, "./images/train/train_0000.png ", "./images/train/train_0001.png"))
+
+
 def test_exports_that_start_with_dots_mean_the_folder_itself(card: Path, tmp_path: Path) -> None:
     change(card, train="../images/train", val="../images/val", test="../images/test")
     assert len(load_labels(card)[0]) == 8

@@ -275,6 +275,38 @@ def test_two_runs_in_one_folder(folder):
     assert DPoseTrainer(**short_run(folder), name="run", exist_ok=True).save_dir == run
 
 
+@pytest.mark.parametrize(("number", "free"), [(errno.EAGAIN, False), (errno.EACCES, False), (errno.ENOLCK, True)])
+def test_a_disk_without_locks_is_no_other_training(folder, monkeypatch, caplog, number, free):
+    """NFS without its daemon, Lustre without `flock`."""
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    LOGGER.addHandler(caplog.handler)
+    if free:
+        assert DPoseTrainer(**short_run(folder), name="unlocked").save_dir.name == "unlocked"
+        assert "cannot be locked (no): see that no other training writes there" in caplog.text
+    else:
+        with pytest.raises(DPoseError, match="another training"):
+            DPoseTrainer(**short_run(folder), name="locked", exist_ok=True)
+    LOGGER.removeHandler(caplog.handler)
+
+
+def test_a_refusal_leaves_what_is_not_its_own(folder, whole):
+    """A finished checkpoint that lies in a folder called `weights`, beside the user's files."""
+    weights = folder / "project" / "weights"
+    (folder / "project" / "carried").mkdir(parents=True)
+    weights.mkdir()
+    (weights / "m.pt").write_bytes(whole.last.read_bytes())
+    (weights / "resume-backup.pt").write_text("the user's")
+    before = sorted(folder.joinpath("project").rglob("*"))
+    with pytest.raises(DPoseError, match="there is nothing to resume"):
+        DPoseTrainer(resume=str(weights / "m.pt"))
+    assert sorted(folder.joinpath("project").rglob("*")) == before
+
+
 def test_ctrl_c_says_how_to_go_on(whole, folder, caplog):
     trainer = Watched(**short_run(folder), name="run")
     trainer.stop_at = ("on_train_batch_end", 1, 0)
@@ -361,3 +393,26 @@ def test_program_in_a_training_of_a_study(tmp_path, name):
     with pytest.raises(DPoseError, match=rf"{name} cannot be read as a checkpoint: it holds pathlib.Path"):
         train(weights.parent, {"train": {"data": "x.yaml", "epochs": 2}})
     assert not (weights / "executed").exists() and (weights / name).is_file()
+
+
+def test_a_study_trains_again_what_is_damaged_and_keeps_what_it_cannot_read(tmp_path, monkeypatch):
+    from dpose_yolo.engine import checkpoints
+    from dpose_yolo.study.arm import trained_epochs
+
+    last = tmp_path / "weights" / "last.pt"
+    last.parent.mkdir()
+    torch.save({"model": plain_model(), "epoch": 1}, last)
+    sound = last.read_bytes()
+    last.write_bytes(sound[: len(sound) // 2])
+    assert trained_epochs(last) is None
+    last.write_bytes(sound)
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoints, "torch_safe_load", fail)
+    with pytest.raises(
+        DPoseError, match=r"cannot be read as a checkpoint: .*Input/output error; remove .*weights to tr"
+    ):
+        trained_epochs(last)
+    assert last.read_bytes() == sound

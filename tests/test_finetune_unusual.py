@@ -227,6 +227,8 @@ def test_images_taken_off_the_start_stay_with_the_run_that_replays_them(world, b
     first = broken(**{**base, "model": str(start)})
     assert forget_images(start) == 6
     again = FineTuneTrainer(resume=str(first.last))
+    saved = yaml.safe_load((again.save_dir / "args.yaml").read_text())
+    assert saved["model"] == str(start)  # not the checkpoint it goes on from: for whoever starts from this record
     again.train()
     assert len(again.draws.old.table.files) == 6 and not (again.save_dir / "carried").exists()
 

@@ -306,3 +306,12 @@ def test_a_source_that_fails_leaves_no_folder(tmp_path, model):
     with pytest.raises(DPoseError, match="cannot be read as a video"):
         run(["predict", f"model={model}", f"source={tmp_path / 'x.mp4'}", f"project={tmp_path / 'runs'}"])
     assert not any((tmp_path / "runs").rglob("*"))
+
+
+def test_a_folder_named_by_a_number_is_no_camera(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "007").mkdir()
+    cv2.imwrite(str(tmp_path / "007" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "7").mkdir()
+    kinds = [open_source(source).kind for source in ("007", "8", 7)]
+    assert kinds == ["pictures", "camera", "camera"]

@@ -20,7 +20,8 @@ def main(settings: dict[str, Any]) -> int | None:
 
         return predict_onnx(settings)
     refuse_non_engine(settings, "predict")
-    if isinstance(source, str) and "://" not in source and "*" not in source and not Path(source).exists():
+    camera = isinstance(source, str) and (source.isdecimal() or "://" in source)
+    if isinstance(source, str) and not camera and "*" not in source and not Path(source).exists():
         raise DPoseError(f"no image, folder or video {source}: set source= to a path that exists, or a camera number")
     settings = absolute_project({"name": "predict", "save": True, "rect": False, **settings, "stream": True})
     model = engine_model(path)

@@ -64,6 +64,10 @@ def listed(path: str, root: str) -> Iterator[str]:
             for number, line in enumerate(lines, 1):
                 entry = line.strip()
                 if is_image(entry):
+                    if not is_image(line.rstrip("\r\n")):
+                        raise DPoseError(
+                            f"line {number} of {path} ends in a blank, with which no image is found: cut it"
+                        )
                     if "\\" in entry and (hint := windows_path(entry)) and not os.path.exists(entry):
                         raise DPoseError(f"line {number} of {path} names {entry}, which does not exist{hint}")
                     near = entry.startswith("./")

@@ -181,8 +181,10 @@ def require_checkpoint(resume: Any, finetune: bool = False) -> None:
             )
         raise DPoseError(f"{resume} is of a fine-tuning: go on with dpose finetune resume={resume}")
     if checkpoint.get("epoch", -1) < 0:
-        weights = Path(str(resume)).resolve().parent
-        if weights.name == "weights" and RANK in {-1, 0}:
+        path = Path(str(resume)).resolve()
+        weights = path.parent
+        own = (weights.name, path.name) == ("weights", "last.pt") and (weights.parent / "args.yaml").exists()
+        if own and RANK in {-1, 0}:
             with holding(weights.parent):
                 sweep_finished(weights.parent)
         raise DPoseError(f"{resume} is the end of a finished training: there is nothing to resume")

@@ -79,6 +79,7 @@ class DurableTrainer(DistributedTrainer):
                 hold_folder(folder)
                 break
             except DPoseError:
+                self._made = []  # another's
                 if own or not folder.is_dir() or attempt + 1 == ATTEMPTS:
                     raise
         self.args.save_dir = str(folder)

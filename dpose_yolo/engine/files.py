@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from ultralytics.utils import torch_utils
+from ultralytics.utils import LOGGER, torch_utils
 
 from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.readout import strip_readout
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.folders import locked_by_another
 from dpose_yolo.settings import CARRIED
 
 # Tells the processes that the engine starts for several GPUs that the one that started them holds the folder.
@@ -62,8 +63,10 @@ def _lock(file: IO[str]) -> bool:
         return True
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if locked_by_another(error):
+            return False
+        LOGGER.warning(f"{file.name} cannot be locked ({error.strerror}): see that no other training writes there")
     return True
 
 
@@ -99,7 +102,7 @@ def sweep(folder: Path) -> None:
 def sweep_finished(folder: Path) -> None:
     """Remove what only an unfinished training needs, which may have been killed at its very end."""
     sweep(folder)
-    for left in (folder / "weights").glob("resume-*.pt"):
+    for left in (folder / "weights").glob(f"resume-{'[0-9a-f]' * 16}.pt"):
         left.unlink()
     shutil.rmtree(folder / CARRIED, ignore_errors=True)  # pictures of persons
 

@@ -23,9 +23,7 @@ def unusable_files(dataset: Any) -> list[tuple[Path, str]]:
     data = dataset.data
     count, dims = data["kpt_shape"]
     found = []
-    for label in map(Path, dataset.label_files):
-        if str(label) in kept:
-            continue
+    for label in (Path(file) for file in dataset.label_files if file not in kept):
         image = _image_of(label)
         result = verify_image_label((str(image), str(label), "", True, len(data["names"]), count, dims, False))
         reason = label_problem(label, count, dims, len(data["names"])) or one_line(

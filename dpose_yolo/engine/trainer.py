@@ -26,7 +26,7 @@ from dpose_yolo.engine.allocator import keep_freed_memory  # noqa: E402
 from dpose_yolo.engine.attention import AttentionTerm  # noqa: E402
 from dpose_yolo.engine.balance import BalancedDraws  # noqa: E402
 from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
-from dpose_yolo.engine.checkpoints import learner  # noqa: E402
+from dpose_yolo.engine.checkpoints import learner, read_checkpoint  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
 from dpose_yolo.engine.given import merged_settings  # noqa: E402
@@ -107,6 +107,8 @@ class DPoseTrainer(DurableTrainer):
             self.leave_nothing()
             raise
         if self.resume:
+            # The engine has put the checkpoint there; whoever starts from the record of this run means its own start.
+            self.args.model = read_checkpoint(engine["resume"])["train_args"].get("model", self.args.model)
             self._take_settings_from_checkpoint(asked)
         self._keep_settings()
 

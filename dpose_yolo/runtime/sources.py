@@ -45,8 +45,9 @@ def open_source(source: Any, *, patience: float = 30.0, capture: Callable[[Any],
     if isinstance(source, bool) or not isinstance(source, int | str | Path):
         raise DPoseError(f"source={source!r} is no picture, folder, video, camera number or URL")
     text = str(source)
-    if text.isdigit() or "://" in text:
-        where = int(text) if text.isdigit() else text
+    number = isinstance(source, int) or (text.isdecimal() and not Path(text).exists())  # a folder may be called 007
+    if number or "://" in text:
+        where = int(text) if number else text
         return Source(text, "camera", lambda own: camera_frames(own, where, patience, capture))
     files = _files(text)
     return Source(text, "pictures", lambda own: file_frames(own, files, capture), total=len(files))

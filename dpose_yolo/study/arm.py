@@ -78,18 +78,21 @@ def trained_epochs(checkpoint: Path) -> int | None:
     """Epochs behind a checkpoint of the engine: -1 after a complete training, None without a readable one.
 
     Raises:
-        DPoseError: for one that holds more than a model: the folder is a stranger's.
+        DPoseError: for one that cannot be read though it is whole, and one that holds more than a model.
     """
     if not checkpoint.is_file():
         return None
-    from dpose_yolo.engine.checkpoints import RefusedCheckpointError, read_checkpoint
+    from dpose_yolo.engine.checkpoints import DAMAGED, NO_CHECKPOINT, read_checkpoint, why_unreadable
 
     try:
         epoch = read_checkpoint(checkpoint)["epoch"]
-    except RefusedCheckpointError:
-        raise
-    except Exception as error:  # cut off in the middle of writing, which shows in many ways
-        print(f"{checkpoint} cannot be read ({type(error).__name__}): starting again", flush=True)
+    except KeyError:
+        return None
+    except DPoseError as error:
+        reason = error.__cause__ and why_unreadable(error.__cause__)
+        if reason not in (DAMAGED, NO_CHECKPOINT):  # a stranger's; or a disk, or another engine, that does not read it
+            raise DPoseError(f"{error}; remove {checkpoint.parent} to train it again") from error
+        print(f"{checkpoint} cannot be read ({reason}): starting again", flush=True)
         return None
     return -1 if epoch < 0 else epoch + 1
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from dpose_yolo import __version__
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.folders import locked_by_another
 from dpose_yolo.report.drawing import replacing
 from dpose_yolo.study.plan import Arm, Plan, show
 
@@ -205,6 +206,8 @@ def locked(study: Path) -> Iterator[None]:
     with open(study / ".lock", "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DPoseError(f"another command works on {study}: wait for it, or choose another name=") from None
+        except OSError as error:
+            if locked_by_another(error):
+                raise DPoseError(f"another command works on {study}: wait for it, or choose another name=") from None
+            print(f"{study} cannot be locked ({error.strerror}): see that no other command works there", flush=True)
         yield
