@@ -196,9 +196,9 @@ def start_model(given: dict[str, Any], folder: Path, settings: dict[str, Any]) -
     if "model" in given:
         return str(Path(str(given["model"])).resolve())
     path = folder / "start" / "weights" / "last.pt"
-    from dpose_yolo.engine.checkpoints import read_checkpoint
+    from dpose_yolo.engine.checkpoints import read_checkpoint, unfinished
 
-    if not path.exists() or read_checkpoint(path).get("epoch", -1) >= 0:  # none yet, or of a training to go on with
+    if not path.exists() or unfinished(read_checkpoint(path)):  # none yet, or of a training to go on with
         words = {"model": "dpose-125.yaml", "mosaic": 0, "memory": 1000, "val": False, "plots": False}
         words |= {k: v for k, v in for_training(settings).items() if k != "epochs"}  # that of the arms
         words |= {"data": given["old"], "epochs": given.get("start_epochs", 40)}

@@ -43,6 +43,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise kind(f"{path} cannot be read as a checkpoint: {reason}") from error
 
 
+def unfinished(content: Mapping[str, Any]) -> bool:
+    """Whether the content of a checkpoint is that of a training with epochs to come: it still has its epoch."""
+    return content.get("epoch", -1) >= 0
+
+
 def models_of(content: Mapping[str, Any]) -> list[nn.Module]:
     """The models in the content of a checkpoint; of an unfinished distillation, the one that learns."""
     models = [content[k] for k in ("model", "ema") if isinstance(content.get(k), nn.Module)]

@@ -16,7 +16,7 @@ from ultralytics.utils import DATASETS_DIR, LOGGER, RANK
 
 from dpose_yolo.dataset import contained
 from dpose_yolo.dataset.first_look import first_look
-from dpose_yolo.engine.checkpoints import why_unreadable
+from dpose_yolo.engine.checkpoints import unfinished, why_unreadable
 from dpose_yolo.engine.files import holding, sweep_finished
 from dpose_yolo.engine.label_checks import label_problem
 from dpose_yolo.engine.resume import of_finetuning
@@ -180,7 +180,7 @@ def require_checkpoint(resume: Any, finetune: bool = False) -> None:
                 "or start from it with model= in place of resume="
             )
         raise DPoseError(f"{resume} is of a fine-tuning: go on with dpose finetune resume={resume}")
-    if checkpoint.get("epoch", -1) < 0:
+    if not unfinished(checkpoint):
         path = Path(str(resume)).resolve()
         weights = path.parent
         own = (weights.name, path.name) == ("weights", "last.pt") and (weights.parent / "args.yaml").exists()

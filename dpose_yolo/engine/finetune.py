@@ -76,15 +76,14 @@ class FineTuneTrainer(DPoseTrainer):
         """
         given = merged_settings(cfg, overrides or {}, settings)
         self._old_data: dict[str, Any] | None = None
+        self._each_batch_a_step = given.get("nbs") is None
         given = checks.run_to_resume(given)  # whether a run of this name goes on or starts; only a new one has a start
-        asked_for = given
         if not given.get("resume"):
             given = self._completed(given)
         super().__init__(DEFAULT_CFG, with_whole_paths(given, FILES), _callbacks)
         if self._recalled or is_carried(self.dpose["replay"]):  # or a resumed run, which may have been moved
             self.dpose["replay"] = str(self.save_dir / CARRIED / CARRIED_CARD)
             self._keep_settings()
-        self._each_batch_a_step = asked_for.get("nbs") is None
         if self.resume:  # as before the break, when the batch may have had another size
             before = read_checkpoint(given["resume"])["train_args"]
             self._each_batch_a_step = before["nbs"] == before["batch"]

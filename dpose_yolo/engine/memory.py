@@ -18,7 +18,7 @@ import yaml
 from ultralytics.utils.patches import imread
 
 from dpose_yolo.dataset.label_text import label_text
-from dpose_yolo.engine.checkpoints import learner, models_of, read_checkpoint
+from dpose_yolo.engine.checkpoints import learner, models_of, read_checkpoint, unfinished
 from dpose_yolo.engine.files import move_into_place, staging
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.errors import DPoseError
@@ -160,7 +160,7 @@ def forget_images(checkpoint: Path) -> int:
         return 0
     # Of a finished training, `epoch10.pt` (save_period) still has its epoch: the last one tells.
     last = checkpoint.with_name("last.pt")
-    if content.get("epoch", -1) >= 0 and (not last.is_file() or read_checkpoint(last).get("epoch", -1) >= 0):
+    if unfinished(content) and (not last.is_file() or unfinished(read_checkpoint(last))):
         raise DPoseError(
             f"{checkpoint} is of an unfinished training, whose next epoch puts the images back: "
             "end it with resume=, or delete the run's folder"

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from ultralytics.utils import LOGGER, YAML
 
-from dpose_yolo.engine.checkpoints import read_checkpoint
+from dpose_yolo.engine.checkpoints import read_checkpoint, unfinished
 from dpose_yolo.settings import specification
 
 FORMAT, VERSION = "dpose-resume", 1
@@ -73,7 +73,7 @@ def trained_run(checkpoint: Path) -> TrainedRun | None:
     if checkpoint.absolute().parent.name != "weights" or not (checkpoint.is_file() and record.is_file()):
         return None
     content = read_checkpoint(checkpoint)
-    if content.get("epoch", -1) >= 0 or not of_finetuning(content):
+    if unfinished(content) or not of_finetuning(content):
         return None
     args = YAML.load(record)
     own = {name: args.get(name, setting.default) for name, setting in specification("finetune").items()}
