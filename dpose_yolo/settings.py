@@ -241,6 +241,8 @@ def of_any_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in settings.items() if k not in OF_ONE_RUN}
     if Path(str(kept.get("replay"))).name == CARRIED_CARD:
         del kept["replay"]
+    if kept.get("device") in ("cpu", "mps") and kept.get("workers") == 0:
+        del kept["workers"]  # the engine's for these devices, and slow on a GPU
     return kept
 
 

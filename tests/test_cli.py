@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from engine_models import tiny_yaml
 
 from dpose_yolo import __version__, cli
 from dpose_yolo.cli import COMMANDS, parse_arguments, run
+from dpose_yolo.commands.common import output_folder
 from dpose_yolo.commands.usage import TAKES
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import ATTENTION, AUTO, defaults, load_cfg, resolve, specification
@@ -189,3 +191,26 @@ def test_what_a_light_install_lacks_is_one_line(package, monkeypatch, capsys):
     line = capsys.readouterr().err
     assert ended.value.code == 1 and line.count("\n") == 1
     assert f"dpose val needs {package}, which is not installed here: run it on a machine with the full install" in line
+
+
+def test_commands_of_the_same_moment_get_a_folder_each(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: output_folder({"project": tmp_path / "out"}, "val"), range(48)))
+    assert sorted(f.name for f in found) == sorted(["val", *(f"val-{n}" for n in range(2, 49))])
+    shared = {"project": tmp_path / "out", "name": "val", "exist_ok": True}
+    assert output_folder(shared, "val") == tmp_path / "out" / "val"
+    (tmp_path / "out" / "file").write_text("no folder")
+    with pytest.raises(DPoseError, match=r"no folder can be made at .*file \(File exists\): set project="):
+        output_folder({**shared, "name": "file"}, "val")
+    assert output_folder({**shared, "name": "file", "exist_ok": False}, "val").name == "file-2"
+    with pytest.raises(DPoseError, match=r"no folder can be made at .*val \(Not a directory\): set project="):
+        output_folder({"project": tmp_path / "out" / "file"}, "val")
+
+
+@pytest.mark.parametrize(("device", "workers", "kept"), [("cpu", 0, False), ("cpu", 4, True), ("0", 0, True)])
+def test_record_of_a_cpu_run_does_not_say_how_a_gpu_is_fed(tmp_path, device, workers, kept):
+    path = tmp_path / "args.yaml"
+    path.write_text(yaml.safe_dump({"save_dir": "runs/train", "device": device, "workers": workers, "lr0": 0.003}))
+    assert load_cfg(path) == {"device": device, "lr0": 0.003} | ({"workers": workers} if kept else {})
+    path.write_text(yaml.safe_dump({"device": device, "workers": workers}))  # no record: what the user says
+    assert load_cfg(path) == {"device": device, "workers": workers}

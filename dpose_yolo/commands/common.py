@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,34 +23,34 @@ def absolute_project(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "project": str(Path(str(settings.get("project") or "runs")).resolve())}
 
 
-def output_folder(settings: dict[str, Any], command: str, make: bool = True) -> Path:
+def output_folder(settings: dict[str, Any], command: str) -> Path:
     """New folder `project/name` for the results of a command (numbered if it exists and exist_ok is not set).
 
     Raises:
         DPoseError: where no folder can be made.
     """
     base = Path(absolute_project(settings)["project"]) / str(settings.get("name") or command)
-    path = base if settings.get("exist_ok") else _free_folder(base)
-    _made[path] = missing_folders(path)
-    try:
-        if make:
-            path.mkdir(parents=True, exist_ok=True)
-        return path
-    except OSError as error:
-        raise DPoseError(
-            f"no folder can be made at {base} ({error.strerror}): set project= to a place that can"
-        ) from error
+    shared = bool(settings.get("exist_ok"))
+    path, number = base, 1
+    while True:
+        missing = missing_folders(path)
+        try:
+            path.mkdir(parents=True, exist_ok=shared)
+        except OSError as error:
+            if shared or not isinstance(error, FileExistsError):
+                raise DPoseError(
+                    f"no folder can be made at {base} ({error.strerror}): set project= to a place that can"
+                ) from error
+            number += 1  # the engine's names, without the engine, which a small device lacks
+            path = base.with_name(f"{base.name}-{number}")
+        else:
+            _made[path] = missing
+            return path
 
 
 def leave_none(folder: Path) -> None:
     """After a failure: remove an output folder, and those above it that were made for it, if they are empty."""
     remove_empty(_made.pop(folder, [folder]))
-
-
-def _free_folder(base: Path) -> Path:
-    """`base`, or base-2, base-3 ... if it exists: the engine's names without the engine, which a small device lacks."""
-    names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
-    return next(name for name in names if not name.exists())
 
 
 def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: str) -> None:

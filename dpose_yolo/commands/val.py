@@ -34,7 +34,7 @@ def main(settings: dict[str, Any]) -> None:
     from dpose_yolo.evaluation.evaluate import evaluate
     from dpose_yolo.report.evaluation import print_evaluation, save_evaluation
 
-    folder = output_folder(settings, "val", make=False)
+    folder = output_folder(settings, "val")
     try:
         evaluation = evaluate(
             path, data, str(settings.get("split", "val")), folder=folder, plots=plots == "all", **own, **engine
