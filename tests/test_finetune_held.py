@@ -18,7 +18,7 @@ from dpose_yolo.engine import averaging
 from dpose_yolo.engine.averaging import average_weights, average_with_start
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.finetune import FineTuneTrainer
-from dpose_yolo.engine.keep import KeepCriterion
+from dpose_yolo.engine.keep import KeepCriterion, frozen_teacher
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,25 @@ def test_distillation_is_zero_at_the_start_and_leaves_the_rest_alone(head, end2e
     with torch.no_grad():
         assert criterion(model.predict(batch["img"]), batch)[0][-1] == 0
     assert deepcopy(criterion).teacher is teacher and hasattr(criterion, "update") == end2end
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("head", "end2end"), [("Pose", False), ("Pose", True), ("Pose26", False), ("Pose26", True)])
+def test_quick_teacher_answers_as_the_model_does(head, end2end, channels_last):
+    model, images = tiny_model(head, end2end), make_batch()["img"]
+    model.model[-1].end2end = end2end
+    model(images)  # running statistics of its own
+    quick = frozen_teacher(deepcopy(model), torch.device("cpu"), channels_last)
+    with torch.no_grad():
+        plain, found = (m(images)[1] for m in (model.eval(), quick))
+    plain, found = (p.get("one2many", p) for p in (plain, found))
+    for name in ("scores", "kpts"):
+        torch.testing.assert_close(found[name], plain[name], rtol=1e-4, atol=1e-4)
+    for mine, its in zip(found["feats"], plain["feats"], strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+    assert not quick.training and not any(p.requires_grad for p in quick.parameters())
+    norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in quick.modules())
+    assert (norms == 0) == (not end2end)
 
 
 @pytest.mark.parametrize(("head", "end2end"), [("Pose", False), ("Pose26", True)])

@@ -23,7 +23,7 @@ from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.explain import load_pose_model
 from dpose_yolo.engine.given import merged_settings
 from dpose_yolo.engine.graph import EngineModel
-from dpose_yolo.engine.keep import KeepCriterion
+from dpose_yolo.engine.keep import KeepCriterion, frozen_teacher
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.engine.memory import carried_images, is_carried, unpack_images
 from dpose_yolo.engine.optimizers import quick_on_cpu
@@ -263,9 +263,7 @@ class FineTuneTrainer(DPoseTrainer):
                 setattr(learner(whole), CHANGE, told)
         if self.keep_weight() <= 0:
             return
-        teacher = load_pose_model(self.dpose["start"]).float().to(self.device).eval()
-        for parameter in teacher.parameters():
-            parameter.requires_grad = False
+        teacher = frozen_teacher(load_pose_model(self.dpose["start"]), self.device, bool(self.args.channels_last))
         old = self.draws.old_images if self._replayed() else None
         for model in self._students():
             outer = model.criterion

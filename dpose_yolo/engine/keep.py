@@ -11,6 +11,16 @@ from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.losses.keep import feature_loss, keep_loss
 
 
+def frozen_teacher(model: EngineModel, device: torch.device, channels_last: bool) -> EngineModel:
+    """A model that only answers: in evaluation mode, without gradients, in single precision, as quick as it can be."""
+    teacher = model.float().to(device).eval()
+    for parameter in teacher.parameters():
+        parameter.requires_grad = False
+    if not getattr(teacher.model[-1], "end2end", False):  # where fusing takes off the branch that is compared
+        teacher.fuse(verbose=False)
+    return teacher.to(memory_format=torch.channels_last) if channels_last else teacher
+
+
 class KeepCriterion:
     """Engine criterion plus a weighted term that holds what the starting model answers.
 
