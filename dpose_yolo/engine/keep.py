@@ -12,7 +12,13 @@ from dpose_yolo.losses.keep import feature_loss, keep_loss
 
 
 def frozen_teacher(model: EngineModel, device: torch.device, channels_last: bool) -> EngineModel:
-    """A model that only answers: in evaluation mode, without gradients, in single precision, as quick as it can be."""
+    """A model that only answers: in evaluation mode, without gradients, in single precision, as quick as it can be.
+
+    Args:
+        model: the starting model; it is changed.
+        device: of the student.
+        channels_last: the student's weights lie so.
+    """
     teacher = model.float().to(device).eval()
     for parameter in teacher.parameters():
         parameter.requires_grad = False
