@@ -119,7 +119,8 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
         trainer = PoseTrainer(overrides={**engine, "model": job["model"], "epochs": plain})
     else:
         own = ("epochs", "warmup_epochs", "att", "balance_end")
-        rules = {k: v for k, v in for_training(recipe(count, common)).items() if k not in own}
+        plainly = {"optimizer": "AdamW", **common}  # its rules are for a start; from nothing it is as dpose train
+        rules = {k: v for k, v in for_training(recipe(count, plainly)).items() if k not in own}
         trainer = DPoseTrainer(**{**rules, "model": "dpose-125.yaml", "mosaic": 0, **dpose, "epochs": plain})
     begun = time.monotonic()
     trainer.train()

@@ -67,14 +67,15 @@ def test_replay_is_exact_in_every_batch_and_even_over_postures(world, base):
 def test_input_and_length_follow_from_model_and_images(world, base):
     trainer = FineTuneTrainer(**{k: v for k, v in base.items() if k not in ("epochs", "batch")})
     assert (trainer.args.imgsz, trainer.args.mosaic, trainer.args.nbs) == (64, 0, 16)
-    assert trainer.epochs == 35  # 1100 13^0.25 steps, 60 an epoch
-    assert (trainer.dpose["clusters"], trainer.dpose["att"], trainer.dpose["start"]) == (1, 0.0, world.start)
+    assert trainer.epochs == 20  # 630 13^0.25 steps, 60 an epoch
+    assert (trainer.dpose["clusters"], trainer.dpose["att"], trainer.dpose["start"]) == (1, 40.0, world.start)
     mine = FineTuneTrainer(**{**base, "imgsz": 96, "lr0": 0.5, "clusters": 2, "name": "mine"})
     assert (mine.args.imgsz, mine.args.lr0, mine.epochs, mine.dpose["clusters"]) == (96, 0.5, 1, 2)
 
 
-def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
-    trainer = FineTuneTrainer(**base, replay=world.old)
+@pytest.mark.parametrize("old", [True, False])
+def test_attention_is_trained_at_its_own_weight(world, base, old):
+    trainer = FineTuneTrainer(**base, replay=world.old if old else "")
     trainer.train()
     assert trainer.dpose["att"] == 40.0  # what auto is with the readout
     (row,) = rows(trainer.save_dir / "results.csv")
@@ -92,7 +93,8 @@ def test_with_old_data_attention_is_trained_at_its_own_weight(world, base):
         ({"mosaic": 0}, 0.0, 0.0),  # the user's word is for all images
         ({"new_mosaic": 0}, 0.0, 0.0),
         ({"new_mosaic": 0.25, "mosaic": 0.75}, 0.25, 0.75),
-        ({"replay_share": 0}, 0.0, None),
+        ({"replay_share": 0}, 0.5, None),
+        ({"replay_share": 0, "mosaic": 0.25}, 0.25, None),
         ({"replay_share": 0, "new_mosaic": 1}, 1.0, None),
     ],
 )

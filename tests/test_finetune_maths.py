@@ -214,9 +214,10 @@ def test_length_grows_with_the_fourth_root_is_longer_with_old_images_and_epochs_
 
     for images in (20, 50, 200, 1000):
         for given in ({}, {"replay": "old.yaml"}, {"replay": "old.yaml", "replay_share": 0.25}):
-            aim = max(1100 * images**0.25, 4800 if given else 0)
+            aim = max(1100 * images**0.25, 4800) if given else 630 * images**0.25
             assert aim <= steps(images, **given) < aim + max(60, math.ceil(images / 5)) + 1
-    assert steps(50, replay="old.yaml") == 4800 and steps(50, replay="old.yaml", replay_share=0) < 2980  # none replayed
+    assert steps(50, replay="old.yaml") == 4800
+    assert steps(50, replay="old.yaml", replay_share=0) == steps(50) == 1680  # none replayed
     assert replay_share({}) == 0.6875 and replay_share({"replay_share": 0.25}) == 0.25
     assert old_in_batch(16, 0.6875) == 11
     assert recipe(50, {})["clusters"] == 5 and recipe(5, {})["clusters"] == 1 and recipe(1000, {})["clusters"] == 16
@@ -230,18 +231,22 @@ def test_the_users_settings_go_before_the_rules():
 
 
 @pytest.mark.parametrize(
-    ("settings", "optimizer", "rate", "momentum"),
+    ("settings", "start_ap", "optimizer", "rate", "momentum"),
     [
-        ({}, "AdamW", 0.002, None),
-        ({"replay": "old.yaml"}, "MuSGD", 0.02, 0.9),
-        ({"replay": "old.yaml", "replay_share": 0}, "AdamW", 0.002, None),
-        ({"replay": "old.yaml", "optimizer": "AdamW"}, None, 0.002, None),
-        ({"optimizer": "musgd"}, None, 0.02, 0.9),  # however the user spells it
-        ({"replay": "old.yaml", "lr0": 0.1, "momentum": 0.8}, "MuSGD", None, None),
+        ({}, 0.5, "MuSGD", 0.004, 0.9),
+        ({}, 0.1, "MuSGD", 0.004, 0.9),
+        ({}, 0.09, "MuSGD", 0.02, 0.9),  # nothing to spoil
+        ({}, None, "MuSGD", 0.004, 0.9),
+        ({"replay": "old.yaml"}, 0.5, "MuSGD", 0.02, 0.9),
+        ({"replay": "old.yaml", "replay_share": 0}, 0.5, "MuSGD", 0.004, 0.9),
+        ({"replay": "old.yaml", "optimizer": "AdamW"}, None, None, 0.002, None),
+        ({"optimizer": "AdamW"}, 0.01, None, 0.002, None),
+        ({"optimizer": "musgd"}, 0.01, None, 0.02, 0.9),  # however the user spells it
+        ({"replay": "old.yaml", "lr0": 0.1, "momentum": 0.8}, None, "MuSGD", None, None),
     ],
 )
-def test_with_old_images_it_is_muon_at_its_own_rate(settings, optimizer, rate, momentum):
-    found = recipe(50, settings)
+def test_it_is_muon_and_gentle_with_what_is_known_and_not_replayed(settings, start_ap, optimizer, rate, momentum):
+    found = recipe(50, settings, start_ap)
     assert (found.get("optimizer"), found.get("lr0"), found.get("momentum")) == (optimizer, rate, momentum)
 
 
@@ -260,8 +265,12 @@ def test_batch_norms_are_trained_where_most_images_are_old(settings, norms):
     assert recipe(50, settings).get("norms") == norms
 
 
-def test_the_attention_term_is_on_with_old_images_only():
-    assert recipe(50, {"replay": "old.yaml"})["att"] == "auto" and recipe(50, {})["att"] == 0.0
+def test_attention_and_mosaics_are_on_unless_they_are_given():
+    for given in ({}, {"replay": "old.yaml"}):
+        found = recipe(50, given)
+        assert (found["att"], found["new_mosaic"]) == ("auto", 0.5)
+        found = recipe(50, {**given, "att": 0.0, "mosaic": 0.3})
+        assert not {"att", "mosaic", "new_mosaic"} & set(found)
     none = recipe(8, {"replay": "old.yaml", "replay_share": 0})  # named, but none of it in the batch
     assert none == recipe(8, {})
 

@@ -15,7 +15,7 @@ from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from dpose_yolo.engine import checks
-from dpose_yolo.engine.averaging import Averaging, average_with_start
+from dpose_yolo.engine.averaging import Averaging, average_with_start, training_ap
 from dpose_yolo.engine.balance import BalancedDraws
 from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.checkpoints import learner, read_checkpoint
@@ -33,7 +33,7 @@ from dpose_yolo.engine.same_labels import read_data, refuse_other_labels, refuse
 from dpose_yolo.engine.trainer import DPoseTrainer
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
-from dpose_yolo.finetune.rules import INHERITED, INHERITED_DPOSE, LEAST_BATCHES, recipe
+from dpose_yolo.finetune.rules import BATCH, INHERITED, INHERITED_DPOSE, KNOWN, LEAST_BATCHES, by_muon, recipe
 from dpose_yolo.posture.carried import CarriedPostures, joined
 from dpose_yolo.settings import CARRIED, CARRIED_CARD, refuse_engine_values, specification
 
@@ -121,7 +121,24 @@ class FineTuneTrainer(DPoseTrainer):
             self._recalled = carried_images(model)
         told = {**given, "replay": CARRIED_CARD} if self._recalled else given
         told = {k: v for k, v in told.items() if k not in RESOLVED or v != "auto"}
-        return {**args, **own, **given, **recipe(len(labels), told), "start": str(Path(start).resolve())}
+        alone = not (told.get("replay") and asked["replay_share"] > 0)
+        start_ap = None
+        if alone and "lr0" not in given and by_muon(given) and RANK == -1:
+            start_ap = self._start_ap(start, {**args, **given})
+        rules = recipe(len(labels), told, start_ap)
+        return {**args, **own, **given, **rules, "start": str(Path(start).resolve())}
+
+    @staticmethod
+    def _start_ap(start: str, settings: Mapping[str, Any]) -> float:
+        """AP of the starting model on the new training images: whether it knows pictures of this kind."""
+        part = load_part(
+            settings["data"], "train", skip_bad=bool(settings.get("skip_bad")), outside=bool(settings.get("outside"))
+        )
+        engine = {k: settings[k] for k in ("imgsz", "device", "workers") if settings.get(k) is not None}
+        found = training_ap(start, part, **engine, batch=BATCH)
+        kind = "it knows pictures of this kind" if found >= KNOWN else "pictures of a kind that it does not know"
+        LOGGER.info(f"start: AP {found:.3f} on the new training images, {kind}")
+        return found
 
     def _refuse_combinations(self, engine: Mapping[str, Any]) -> None:
         """The parent's, and the shapes of `rect`, which are of each part its own."""

@@ -11,16 +11,22 @@ from dpose_yolo.settings import specification
 
 BATCH = 16
 LEAST_BATCHES = 60  # of an epoch, so that few images do not make hundreds of tiny epochs, each with its checkpoint
-STEPS = 1100  # optimizer steps for one image; they grow with the fourth root of the number of images
-LEAST_STEPS = 4800  # with old images in the batch: both sides gain by length (docs/benchmarks.md)
+# Optimizer steps for one image; they grow with the fourth root of the number of images. With old images in the batch
+# both sides gain by length; without, fewer are enough (docs/benchmarks.md).
+STEPS, LEAST_STEPS = 1100, 4800
+STEPS_ALONE = 630
 POSES_A_CLUSTER = 10
 CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
-NEW_MOSAIC = 0.5  # of the new images beside old ones are in mosaics
+NEW_MOSAIC = 0.5  # of the new images are in mosaics
 TRAINED_FROM = 0.5  # share of old images from which batch norms take the statistics of the mixture
-# With old images Muon, which holds them better at about the same new AP (docs/benchmarks.md); without any, AdamW.
+# Muon holds what the starting model knows better than AdamW, with old images and without (docs/benchmarks.md).
 MUON = "MuSGD"
-MUON_RATE, RATE = 0.02, 0.002
+MUON_RATE, RATE = 0.02, 0.002  # of Muon, and of others
 MUON_MOMENTUM = 0.9  # others have the engine's
+# Without old images a start that knows the new ones is spoilt by that rate, and one that knows nothing of them learns
+# too little by a lower one. Measured with an AP of .50 and .01 on them.
+GENTLE_RATE = 0.004
+KNOWN = 0.1  # AP of the starting model on the new training images from which it knows them
 
 # What a run takes over from the starting model: how images are shown and what is asked of the outputs. The rest of its
 # settings (length, speed, data, folders) belong to its own training.
@@ -31,25 +37,26 @@ INHERITED = (
 INHERITED_DPOSE = ("posture_scale", "covariance", "box_loss", "kpt_far", "pose_score")
 
 
-def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = None) -> dict[str, Any]:
     """Settings of a fine-tuning that depend on its data.
 
-    - steps: 1100 times the fourth root of the number of new images (20 images: 2327, 50: 2926, 200: 4137, 1000: 6186);
-      with replay 4800 at least, since new and old data gain by length;
+    - steps: 630 times the fourth root of the number of new images (20 images: 1332, 50: 1675, 200: 2369, 1000: 3543);
+      with replay 1100 times (1000 images: 6186) and 4800 at least, since new and old data gain by length;
     - an epoch is one pass over the new images, 60 batches at least;
-    - with replay MuSGD from 0.02, without it AdamW from 0.002, down a cosine, each batch a step; a tenth of the steps
-      warms up;
-    - with replay half of the new images are in mosaics, unless `mosaic` is given; none in the last tenth;
+    - MuSGD from 0.02, without replay from 0.004 unless the starting model knows nothing of the new images (others from
+      0.002); down a cosine, each batch a step; a tenth of the steps warms up;
+    - half of the new images are in mosaics, unless `mosaic` is given; none in the last tenth;
     - batch norms keep the starting model's statistics, unless half of a batch or more is of old images;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
-    - the attention term at its own weight with replay, where it was ahead on the new images and on the old ones
-      (docs/benchmarks.md); off without, where that was not measured.
+    - the attention term at its own weight.
 
     Args:
         images: new images.
         settings: what the user gave; `batch`, `replay`, `replay_share`, `optimizer`, `epochs` and `mosaic` are
             looked at.
+        start_ap: AP of the starting model on the new training images, which decides the speed without replay; None
+            where it was not measured, which counts as known.
 
     Returns:
         The settings that the user did not give.
@@ -60,15 +67,16 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     size = min(batch, images) if whole and not replayed else batch if whole else BATCH
     new = size - old_in_batch(size, replay_share(settings)) if replayed and size > 1 else size
     batches = epoch_batches(images, new)
-    epochs = math.ceil(max(STEPS * images**0.25, LEAST_STEPS if replayed else 0) / batches)
-    optimizer = settings.get("optimizer", MUON if replayed else "AdamW")
-    muon = str(optimizer).lower() == MUON.lower()  # as the engine reads it
+    steps = max(STEPS * images**0.25, LEAST_STEPS) if replayed else STEPS_ALONE * images**0.25
+    epochs = math.ceil(steps / batches)
+    muon = by_muon(settings)
+    gentle = not replayed and (start_ap is None or start_ap >= KNOWN)
     rules: dict[str, Any] = {
         "batch": BATCH,
         "nbs": batch if whole else BATCH,
         "epochs": epochs,
-        "optimizer": optimizer,
-        "lr0": MUON_RATE if muon else RATE,
+        "optimizer": MUON,
+        "lr0": (GENTLE_RATE if gentle else MUON_RATE) if muon else RATE,
         "lrf": 0.01,
         "cos_lr": True,
         "warmup_epochs": 0.1 * settings.get("epochs", epochs),
@@ -78,15 +86,20 @@ def recipe(images: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         "val": False,
         "plots": False,
         "clusters": max(1, min(16, images // POSES_A_CLUSTER)),
-        "att": "auto" if replayed else 0.0,
+        "att": "auto",
         "norms": "trained" if replayed and replay_share(settings) >= TRAINED_FROM else "frozen",
         "balance_end": 1.0,
     }
     if muon:
         rules["momentum"] = MUON_MOMENTUM
-    if replayed and "mosaic" not in settings:
+    if "mosaic" not in settings:
         rules["new_mosaic"] = NEW_MOSAIC
     return {name: value for name, value in rules.items() if name not in settings}
+
+
+def by_muon(settings: Mapping[str, Any]) -> bool:
+    """Whether a fine-tuning is by Muon: unless the user names another optimizer, in any spelling the engine reads."""
+    return str(settings.get("optimizer", MUON)).lower() == MUON.lower()
 
 
 def replay_share(settings: Mapping[str, Any]) -> float:
