@@ -133,6 +133,7 @@ def test_a_start_that_knows_the_pictures_is_changed_gently(world, base, monkeypa
     with caplog.at_level("INFO"):
         trainer = FineTuneTrainer(**base)
     assert trainer.args.lr0 == rate and trainer.args.optimizer == "MuSGD"
+    assert trainer.start_share() == ("auto" if known > 0.1 else 0)
     assert asked == [(world.start, "train", 13, 64, "cpu")]
     assert ("does not know" in caplog.text) == (known < 0.1) and f"AP {known:.3f}" in caplog.text
     asked.clear()  # where the speed does not follow from it, it is not measured

@@ -247,6 +247,9 @@ def test_the_users_settings_go_before_the_rules():
 )
 def test_it_is_muon_and_gentle_with_what_is_known_and_not_replayed(settings, start_ap, optimizer, rate, momentum):
     found = recipe(50, settings, start_ap)
+    nothing = start_ap is not None and start_ap < 0.1 and not settings.get("replay")
+    assert found.get("start_share") == (0.0 if nothing else None)  # nothing to average with
+    assert "start_share" not in recipe(50, {**settings, "start_share": 0.3}, start_ap)
     assert (found.get("optimizer"), found.get("lr0"), found.get("momentum")) == (optimizer, rate, momentum)
 
 

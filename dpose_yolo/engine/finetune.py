@@ -39,7 +39,7 @@ from dpose_yolo.settings import CARRIED, CARRIED_CARD, refuse_engine_values, spe
 
 CHANGE = "dpose_change"  # attribute of the model: how the new postures differ from those of its start
 RECALL = ("recall", "replay_share")  # settings that say whether images of the starting model are replayed
-RESOLVED = ("norms", "new_mosaic")  # settings whose `auto` is what the recipe says
+RESOLVED = ("norms", "new_mosaic", "start_share")  # settings whose `auto` is what the recipe says
 FILES = ("replay", "old", "start")  # settings that name a file, besides the engine's `data` and `model`
 
 

@@ -46,6 +46,7 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
     - MuSGD from 0.02, without replay from 0.004 unless the starting model knows nothing of the new images (others from
       0.002); down a cosine, each batch a step; a tenth of the steps warms up;
     - half of the new images are in mosaics, unless `mosaic` is given; none in the last tenth;
+    - no average with a starting model that knows nothing of the new images;
     - batch norms keep the starting model's statistics, unless half of a batch or more is of old images;
     - nothing is frozen below;
     - one posture cluster for every ten new images, 16 at most;
@@ -70,13 +71,13 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
     steps = max(STEPS * images**0.25, LEAST_STEPS) if replayed else STEPS_ALONE * images**0.25
     epochs = math.ceil(steps / batches)
     muon = by_muon(settings)
-    gentle = not replayed and (start_ap is None or start_ap >= KNOWN)
+    known = start_ap is None or start_ap >= KNOWN
     rules: dict[str, Any] = {
         "batch": BATCH,
         "nbs": batch if whole else BATCH,
         "epochs": epochs,
         "optimizer": MUON,
-        "lr0": (GENTLE_RATE if gentle else MUON_RATE) if muon else RATE,
+        "lr0": RATE if not muon else MUON_RATE if replayed or not known else GENTLE_RATE,
         "lrf": 0.01,
         "cos_lr": True,
         "warmup_epochs": 0.1 * settings.get("epochs", epochs),
@@ -90,6 +91,8 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
         "norms": "trained" if replayed and replay_share(settings) >= TRAINED_FROM else "frozen",
         "balance_end": 1.0,
     }
+    if not (replayed or known):  # an average with what knows nothing of the new images is not worth measuring
+        rules["start_share"] = 0.0
     if muon:
         rules["momentum"] = MUON_MOMENTUM
     if "mosaic" not in settings:
