@@ -46,8 +46,9 @@ FILES = ("replay", "old", "start")  # settings that name a file, besides the eng
 class FineTuneTrainer(DPoseTrainer):
     """Fine-tunes a trained pose model on few images of a new cabin.
 
-    Length, speed and clusters follow from the number of new images (`finetune.rules.recipe`), input size and
-    augmentation from the starting model; what the user sets goes before both. Old images (`replay`) fill a set share of
+    Length, speed and clusters follow from the number of new images and what the starting model knows of them
+    (`finetune.rules.recipe`), input size and augmentation from the starting model;
+    what the user sets goes before both. Old images (`replay`) fill a set share of
     every batch; without them, a distillation from the starting model (`keep`) holds what it knows, and the result is
     averaged with it where that holds (`start_share`), and batch norms keep its statistics (`norms`).
 

@@ -1,4 +1,4 @@
-"""Length, speed and clusters of a fine-tuning by the number of new images; the user's settings go before all."""
+"""Length, speed and clusters of a fine-tuning by its new images and its start; the user's settings go before all."""
 
 from __future__ import annotations
 
