@@ -67,13 +67,13 @@ def subset(card: str, count: int | str, seed: int, folder: Path) -> tuple[Path, 
     return path, len(chosen)
 
 
-def drawn(count: int, settings: dict[str, Any]) -> int:
-    """Images through the network in a fine-tuning with replay: what every arm gets."""
+def drawn(count: int, settings: dict[str, Any], start_ap: float | None) -> int:
+    """Images through the network with replay, which follow from the start's AP: what every arm gets."""
     from dpose_yolo.finetune.rules import BATCH, epoch_batches, recipe, replay_share
     from dpose_yolo.posture.replay import old_in_batch
 
     batch = int(settings.get("batch", BATCH))
-    rules = {**recipe(count, {**settings, "replay": "old"}), **settings}
+    rules = {**recipe(count, {**settings, "replay": "old"}, start_ap), **settings}
     new = batch - old_in_batch(batch, replay_share(settings))
     return int(rules["epochs"]) * epoch_batches(count, new) * batch
 
@@ -88,7 +88,7 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
     from ultralytics.models.yolo.pose import PoseTrainer
 
     from dpose_yolo import DPoseTrainer
-    from dpose_yolo.engine.finetune import FineTuneTrainer
+    from dpose_yolo.engine.finetune import FineTuneTrainer, measured_start
     from dpose_yolo.finetune.rules import BATCH, epoch_batches, recipe
 
     common = {
@@ -96,7 +96,8 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
         "project": job["folder"], "name": f"{arm}-{job['images']}-s{job['seed']}", "exist_ok": True,
         "seed": job["seed"], "outside": True,  # the list of images lies in the benchmark's folder
     }  # fmt: skip
-    draws = drawn(count, job["settings"])
+    start_ap = None if "epochs" in common else measured_start(job["model"], common)
+    draws = drawn(count, job["settings"], start_ap)
     plain = max(1, round(draws / count))  # epochs where each is one pass over the new images
     size = min(common["batch"], count)
     tuned = max(1, round(draws / (epoch_batches(count, size) * size)))

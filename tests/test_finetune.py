@@ -65,7 +65,7 @@ def test_replay_is_exact_in_every_batch_and_even_over_postures(world, base):
 
 
 def test_input_and_length_follow_from_model_and_images(world, base):
-    trainer = FineTuneTrainer(**{k: v for k, v in base.items() if k not in ("epochs", "batch")})
+    trainer = FineTuneTrainer(**{k: v for k, v in base.items() if k not in ("epochs", "batch", "att")})
     assert (trainer.args.imgsz, trainer.args.mosaic, trainer.args.nbs) == (64, 0, 16)
     assert trainer.epochs == 20  # 630 13^0.25 steps, 60 an epoch
     assert (trainer.dpose["clusters"], trainer.dpose["att"], trainer.dpose["start"]) == (1, 40.0, world.start)
@@ -75,7 +75,7 @@ def test_input_and_length_follow_from_model_and_images(world, base):
 
 @pytest.mark.parametrize("old", [True, False])
 def test_attention_is_trained_at_its_own_weight(world, base, old):
-    trainer = FineTuneTrainer(**base, replay=world.old if old else "")
+    trainer = FineTuneTrainer(**{**base, "att": "auto"}, replay=world.old if old else "")
     trainer.train()
     assert trainer.dpose["att"] == 40.0  # what auto is with the readout
     (row,) = rows(trainer.save_dir / "results.csv")
@@ -137,6 +137,7 @@ def test_frozen_layers_and_norms_stay(world, base):
 
 def test_with_old_data_batch_norms_are_trained_and_by_muon(world, base):
     before = load_checkpoint(world.start)[0].state_dict()
+    del base["lr0"]
     trainer = FineTuneTrainer(**base, replay=world.old)
     trainer.train()
     assert type(trainer.optimizer) is SingleMuSGD  # on the CPU

@@ -105,11 +105,12 @@ def test_with_old_images_in_the_batch_only_those_are_held(head, end2end):
 
 
 def test_distillation_beside_attention_leaves_a_plain_checkpoint(world, base):
-    trainer = FineTuneTrainer(**base, att=1.0, keep=3.0, val=True)
+    base |= {"att": 1.0, "keep": 3.0, "val": True}
+    trainer = FineTuneTrainer(**base)
     trainer._setup_train()
     outer = trainer.model.criterion
     assert isinstance(outer, DPoseCriterion) and isinstance(outer.base, KeepCriterion) and outer.base.weight == 3.0
-    trainer = FineTuneTrainer(**base, att=1.0, keep=3.0, val=True, name="whole")
+    trainer = FineTuneTrainer(**base, name="whole")
     trainer.train()
     told = rows(trainer.csv)[0]
     assert float(told["train/keep_loss"]) > 0 and float(told["train/att_loss"]) > 0
@@ -124,6 +125,8 @@ def test_distillation_beside_attention_leaves_a_plain_checkpoint(world, base):
 @pytest.mark.parametrize(("known", "rate"), [(0.4, 0.004), (0.02, 0.02)])
 def test_a_start_that_knows_the_pictures_is_changed_gently(world, base, monkeypatch, caplog, known, rate):
     asked = []
+    for name in ("lr0", "start_share"):
+        del base[name]
 
     def ap(model, part, **engine):
         asked.append((model, part.split, len(part.truth.files), engine["imgsz"], engine["device"]))
@@ -142,6 +145,10 @@ def test_a_start_that_knows_the_pictures_is_changed_gently(world, base, monkeypa
     assert not asked
     none = FineTuneTrainer(**base, replay=world.old, replay_share=0, name="none")
     assert asked and none.args.lr0 == rate
+    asked.clear()
+    del base["epochs"]  # with old data the length follows
+    with_old = FineTuneTrainer(**base, replay=world.old, name="with")
+    assert asked and (with_old.epochs, with_old.args.lr0) == (20 if known > 0.1 else 80, 0.02)
 
 
 # Average
@@ -152,7 +159,7 @@ def weights(path) -> dict[str, torch.Tensor]:
 
 
 def test_a_set_share_of_the_starting_model_is_in_the_final_weights(world, base):
-    trainer = FineTuneTrainer(**base, start_share=0.25)
+    trainer = FineTuneTrainer(**{**base, "start_share": 0.25})
     trainer.train()
     before, last, best = weights(world.start), weights(trainer.last), weights(trainer.best)
     for name, value in best.items():
@@ -162,7 +169,7 @@ def test_a_set_share_of_the_starting_model_is_in_the_final_weights(world, base):
     assert any(not torch.equal(best[n], last[n]) for n in best)
     average_with_start(trainer.best, world.start, 0.25, None)  # as when the end of a training comes again
     assert all(torch.equal(value, best[name]) for name, value in weights(trainer.best).items())
-    whole = FineTuneTrainer(**base, start_share=0, name="whole")
+    whole = FineTuneTrainer(**base, name="whole")
     whole.train()
     assert whole.averaging is None
     assert all(torch.equal(v, weights(whole.last)[n]) for n, v in weights(whole.best).items())
@@ -179,7 +186,7 @@ def test_the_half_way_model_is_taken_only_where_no_barrier_lies_before_it(world,
         return 0.2 if moved == 0 else half if ".saving" in str(model) else 0.9
 
     monkeypatch.setattr(averaging, "training_ap", ap)
-    trainer = FineTuneTrainer(**base)
+    trainer = FineTuneTrainer(**{**base, "start_share": "auto"})
     trainer.train()
     (start, middle, tuned), images, sizes = zip(*seen, strict=True)
     assert start == 0 and middle == pytest.approx(tuned / 2, rel=0.02) and images == (13,) * 3 and sizes == (64,) * 3
@@ -191,6 +198,7 @@ def test_the_half_way_model_is_taken_only_where_no_barrier_lies_before_it(world,
 
 
 def test_the_half_way_model_is_measured_and_told(world, base, capsys):
+    base["start_share"] = "auto"
     run(["finetune", *(f"{k}={v}" for k, v in base.items()), "bootstrap=0"])
     told = capsys.readouterr().out
     assert "weights: " in told and "AP on the new training images: start" in told
@@ -213,6 +221,6 @@ def test_models_of_other_weights_are_not_averaged():
 
 
 def test_with_replay_nothing_is_averaged_unless_asked(world, base):
-    trainer = FineTuneTrainer(**base, replay=world.old)
-    assert trainer.start_share() == 0.0
-    assert FineTuneTrainer(**base, replay=world.old, start_share=0.3, name="asked").start_share() == 0.3
+    base |= {"start_share": "auto", "replay": world.old}
+    assert FineTuneTrainer(**base).start_share() == 0.0
+    assert FineTuneTrainer(**{**base, "start_share": 0.3, "name": "asked"}).start_share() == 0.3

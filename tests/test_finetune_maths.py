@@ -206,9 +206,9 @@ def test_features_are_relative():
 # Length
 
 
-def test_length_grows_with_the_fourth_root_is_longer_with_old_images_and_epochs_have_sixty_batches():
-    def steps(images, **given):
-        found = recipe(images, given)
+def test_length_grows_with_the_fourth_root_is_longer_where_old_images_hold_much_and_epochs_have_sixty_batches():
+    def steps(images, start_ap=None, **given):
+        found = recipe(images, given, start_ap)
         old = old_in_batch(16, replay_share(given)) if "replay" in given else 0
         return found["epochs"] * max(60, math.ceil(images / (min(16, images) - old)))
 
@@ -216,7 +216,11 @@ def test_length_grows_with_the_fourth_root_is_longer_with_old_images_and_epochs_
         for given in ({}, {"replay": "old.yaml"}, {"replay": "old.yaml", "replay_share": 0.25}):
             aim = max(1100 * images**0.25, 4800) if given else 630 * images**0.25
             assert aim <= steps(images, **given) < aim + max(60, math.ceil(images / 5)) + 1
-    assert steps(50, replay="old.yaml") == 4800
+            if given:  # a start that knows the new pictures has little to learn anew
+                assert steps(images, 0.01, **given) == steps(images, **given)
+                assert 630 * images**0.25 <= steps(images, 0.1, **given) < 630 * images**0.25 + 60 + images / 5
+    assert steps(50, replay="old.yaml") == steps(50, 0.09, replay="old.yaml") == 4800
+    assert steps(50, 0.5, replay="old.yaml") == 1680
     assert steps(50, replay="old.yaml", replay_share=0) == steps(50) == 1680  # none replayed
     assert replay_share({}) == 0.6875 and replay_share({"replay_share": 0.25}) == 0.25
     assert old_in_batch(16, 0.6875) == 11

@@ -39,7 +39,7 @@ def world(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.fixture
 def base(world, tmp_path) -> dict:
-    return {**short_run(world, tmp_path), "epochs": 2, "att": 0}
+    return {**short_run(world, tmp_path), "epochs": 2}
 
 
 class Broken(FineTuneTrainer):
@@ -277,6 +277,18 @@ def test_rules_of_the_benchmark_from_nothing_are_settings_of_training(monkeypatc
     for replay in ({}, {"replay": "old.yaml"}):
         rules = finetune.for_training(recipe(50, {**replay, "replay_share": 0.5, "norms": "frozen"}))
         assert "nbs" in rules and not set(rules) - set(specification()) - set(DEFAULT_CFG_DICT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "start_ap", "images"),
+    [({}, 0.5, 26880), ({}, 0.01, 76800), ({"epochs": 3}, None, 2880), ({"batch": 8, "epochs": 3}, 0.5, 1440)],
+)
+def test_every_arm_of_the_benchmark_gets_what_replay_takes(monkeypatch, settings, start_ap, images):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import finetune
+
+    monkeypatch.delitem(sys.modules, "finetune")
+    assert finetune.drawn(50, settings, start_ap) == images
 
 
 @pytest.mark.slow

@@ -122,24 +122,11 @@ class FineTuneTrainer(DPoseTrainer):
             self._recalled = carried_images(model)
         told = {**given, "replay": CARRIED_CARD} if self._recalled else given
         told = {k: v for k, v in told.items() if k not in RESOLVED or v != "auto"}
-        alone = not (told.get("replay") and asked["replay_share"] > 0)
-        start_ap = None
-        if alone and "lr0" not in given and by_muon(given) and RANK == -1:
-            start_ap = self._start_ap(start, {**args, **given})
-        rules = recipe(len(labels), told, start_ap)
+        replayed = bool(told.get("replay")) and asked["replay_share"] > 0
+        follows = "epochs" not in given if replayed else "lr0" not in given and by_muon(given)
+        known = measured_start(start, {**args, **given}) if follows and RANK == -1 else None
+        rules = recipe(len(labels), told, known)
         return {**args, **own, **given, **rules, "start": str(Path(start).resolve())}
-
-    @staticmethod
-    def _start_ap(start: str, settings: Mapping[str, Any]) -> float:
-        """AP of the starting model on the new training images: whether it knows pictures of this kind."""
-        part = load_part(
-            settings["data"], "train", skip_bad=bool(settings.get("skip_bad")), outside=bool(settings.get("outside"))
-        )
-        engine = {k: settings[k] for k in ("imgsz", "device", "workers") if settings.get(k) is not None}
-        found = training_ap(start, part, **engine, batch=BATCH)
-        kind = "it knows pictures of this kind" if found >= KNOWN else "pictures of a kind that it does not know"
-        LOGGER.info(f"start: AP {found:.3f} on the new training images, {kind}")
-        return found
 
     def _refuse_combinations(self, engine: Mapping[str, Any]) -> None:
         """The parent's, and the shapes of `rect`, which are of each part its own."""
@@ -333,6 +320,23 @@ class FineTuneTrainer(DPoseTrainer):
         for model in models:
             model.criterion = model.criterion.base
         return attached or bool(models)
+
+
+def measured_start(start: str, settings: Mapping[str, Any]) -> float:
+    """AP of the starting model on the new training images, which is told: whether it knows pictures of this kind.
+
+    Args:
+        start: path of its checkpoint.
+        settings: of the fine-tuning; `data`, `outside`, `skip_bad`, `imgsz`, `device` and `workers` are looked at.
+    """
+    part = load_part(
+        settings["data"], "train", skip_bad=bool(settings.get("skip_bad")), outside=bool(settings.get("outside"))
+    )
+    engine = {k: settings[k] for k in ("imgsz", "device", "workers") if settings.get(k) is not None}
+    found = training_ap(start, part, **engine, batch=BATCH)
+    kind = "it knows pictures of this kind" if found >= KNOWN else "pictures of a kind that it does not know"
+    LOGGER.info(f"start: AP {found:.3f} on the new training images, {kind}")
+    return found
 
 
 def change_of(tuned: Path) -> dict[str, Any] | None:

@@ -11,10 +11,10 @@ from dpose_yolo.settings import specification
 
 BATCH = 16
 LEAST_BATCHES = 60  # of an epoch, so that few images do not make hundreds of tiny epochs, each with its checkpoint
-# Optimizer steps for one image; they grow with the fourth root of the number of images. With old images in the batch
-# both sides gain by length; without, fewer are enough (docs/benchmarks.md).
-STEPS, LEAST_STEPS = 1100, 4800
-STEPS_ALONE = 630
+# Optimizer steps for one image; they grow with the fourth root of the number of images. What a start that knows nothing
+# of the new pictures loses of the old ones comes back by length; else fewer are enough (docs/benchmarks.md).
+STEPS = 630
+STEPS_FAR, LEAST_STEPS_FAR = 1100, 4800
 POSES_A_CLUSTER = 10
 CLOSED = 0.1  # of the epochs, the last ones, are without mosaics
 NEW_MOSAIC = 0.5  # of the new images are in mosaics
@@ -41,7 +41,7 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
     """Settings of a fine-tuning that depend on its data.
 
     - steps: 630 times the fourth root of the number of new images (20 images: 1332, 50: 1675, 200: 2369, 1000: 3543);
-      with replay 1100 times (1000 images: 6186) and 4800 at least, since new and old data gain by length;
+      with replay, where the starting model knows nothing of them, 1100 times (1000 images: 6186) and 4800 at least;
     - an epoch is one pass over the new images, 60 batches at least;
     - MuSGD from 0.02, without replay from 0.004 unless the starting model knows nothing of the new images (others from
       0.002); down a cosine, each batch a step; a tenth of the steps warms up;
@@ -56,8 +56,9 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
         images: new images.
         settings: what the user gave; `batch`, `replay`, `replay_share`, `optimizer`, `epochs` and `mosaic` are
             looked at.
-        start_ap: AP of the starting model on the new training images, which decides the speed without replay; None
-            where it was not measured, which counts as known.
+        start_ap: AP of the starting model on the new training images, which decides the speed without replay and the
+            length with it; None where it was not measured: that counts as known without replay, and as not known
+            with it, so that the old data are held in either case.
 
     Returns:
         The settings that the user did not give.
@@ -68,10 +69,11 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
     size = min(batch, images) if whole and not replayed else batch if whole else BATCH
     new = size - old_in_batch(size, replay_share(settings)) if replayed and size > 1 else size
     batches = epoch_batches(images, new)
-    steps = max(STEPS * images**0.25, LEAST_STEPS) if replayed else STEPS_ALONE * images**0.25
+    known = start_ap >= KNOWN if start_ap is not None else not replayed
+    far = replayed and not known
+    steps = max(STEPS_FAR * images**0.25, LEAST_STEPS_FAR) if far else STEPS * images**0.25
     epochs = math.ceil(steps / batches)
     muon = by_muon(settings)
-    known = start_ap is None or start_ap >= KNOWN
     rules: dict[str, Any] = {
         "batch": BATCH,
         "nbs": batch if whole else BATCH,
