@@ -78,6 +78,7 @@ def settings(folder: Path) -> dict[str, Any]:
 def tuning(folder: Path) -> dict[str, Any]:
     """The same of a fine-tuning: 2 epochs of 60 batches, three measurements for the average, two for the table."""
     own = {"model": str(folder.parent / "start" / "run" / "weights" / "last.pt"), "epochs": 2, "clusters": 2}
+    own["lr0"] = 0.02  # the start knows nothing; were that measured, no average would be
     short = {k: v for k, v in settings(folder).items() if k in ("data", "project", "batch", "device", "verbose")}
     return {**short, **own, "name": "run", "resume": True, "refits": 0, "split": "val", "bootstrap": 20}
 

@@ -204,7 +204,7 @@ def test_data_that_does_not_belong(world, base, monkeypatch):
 
 PLACES = {  # each with epochs that were complete before
     "batch:1:3": 1,
-    "call:dpose_yolo.engine.averaging._ap:2": 2,  # of three, on the new training images
+    "call:dpose_yolo.engine.averaging.training_ap:2": 2,  # of three, on the new training images
     "call:ultralytics.utils.torch_utils.strip_optimizer:3": 2,  # best.pt is stripped and averaged, last.pt is not
     "call:dpose_yolo.evaluation.change.evaluate:2": 2,  # in the table
     "call:dpose_yolo.report.finetune.replacing:2": 2,  # its first file is written
