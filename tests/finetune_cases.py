@@ -51,6 +51,6 @@ def short_run(world: SimpleNamespace, folder: Path) -> dict[str, Any]:
     """Settings of a short fine-tuning in a folder, without what takes long: attention, AP on the new images."""
     return {
         "model": world.start, "data": world.new, "epochs": 1, "batch": 8, "device": "cpu", "verbose": False,
-        "refits": 0, "project": str(folder / "runs"), "att": 0, "lr0": 0.02,
-        "start_share": 0,
+        "refits": 0, "project": str(folder / "runs"), "att": 0,
+        "lr0": 0.02, "start_share": 0,
     }  # fmt: skip

@@ -119,6 +119,7 @@ def mosaic_of(dataset) -> float | None:
 
 def test_frozen_layers_and_norms_stay(world, base):
     before = load_checkpoint(world.start)[0].state_dict()
+    base["att"] = "auto"
     trainer = FineTuneTrainer(**base, freeze=3)
     trainer.train()
     after = load_checkpoint(trainer.last)[0].state_dict()
@@ -184,7 +185,8 @@ def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
             if event == "on_model_save" and self.epoch == 0:
                 raise KeyboardInterrupt
 
-    broken = Broken(**{**base, "epochs": 2}, replay=world.old, keep=0.5)
+    base |= {"att": "auto", "epochs": 2}
+    broken = Broken(**base, replay=world.old, keep=0.5)
     worker = FineTuneTrainer(
         cfg={**DEFAULT_CFG_DICT, "save_dir": ""}, overrides={**vars(broken.args), "exist_ok": True}, _callbacks=None
     )
@@ -196,7 +198,7 @@ def test_a_resumed_run_has_the_same_settings_and_ends_the_same(world, base):
     resumed.train()
     assert [int(r["epoch"]) for r in rows(resumed.csv)] == [1, 2]
     assert sum(int(r["draws"]) for r in rows(resumed.save_dir / "replay_draws.csv")) == 2 * 60 * 6  # of 8
-    whole = FineTuneTrainer(**{**base, "epochs": 2, "name": "whole"}, replay=world.old, keep=0.5)
+    whole = FineTuneTrainer(**base, name="whole", replay=world.old, keep=0.5)
     whole.train()
     one, other = (load_checkpoint(t.last)[0].state_dict() for t in (resumed, whole))
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)

@@ -20,6 +20,7 @@ from dpose_yolo import DPoseError, DPoseTrainer
 from dpose_yolo.cli import run
 from dpose_yolo.commands.finetune import main as finetune_main
 from dpose_yolo.commands.finetune import only_table_missing
+from dpose_yolo.engine import finetune as engine_finetune
 from dpose_yolo.engine.checkpoints import read_checkpoint
 from dpose_yolo.engine.explain import load_pose_model
 from dpose_yolo.engine.files import strip_checkpoint
@@ -144,8 +145,10 @@ def test_epochs_that_mean_nothing(base, epochs):
         FineTuneTrainer(**{**base, "epochs": epochs})
 
 
-def test_no_epochs_are_those_of_the_rules(base):
-    assert FineTuneTrainer(**{**base, "epochs": None, "recall": False}).epochs == 18  # 630 8^0.25 steps, 60 an epoch
+@pytest.mark.parametrize(("start_ap", "epochs"), [(0.01, 80), (0.5, 18)])  # 4800 and 630 8^0.25 steps, 60 an epoch
+def test_no_epochs_are_those_of_the_rules(base, monkeypatch, start_ap, epochs):
+    monkeypatch.setattr(engine_finetune, "training_ap", lambda *_, **__: start_ap)
+    assert FineTuneTrainer(**{**base, "epochs": None}).epochs == epochs  # with the images that the start carries
 
 
 # Batches

@@ -47,10 +47,10 @@ class FineTuneTrainer(DPoseTrainer):
     """Fine-tunes a trained pose model on few images of a new cabin.
 
     Length, speed and clusters follow from the number of new images and what the starting model knows of them
-    (`finetune.rules.recipe`), input size and augmentation from the starting model;
-    what the user sets goes before both. Old images (`replay`) fill a set share of
-    every batch; without them, a distillation from the starting model (`keep`) holds what it knows, and the result is
-    averaged with it where that holds (`start_share`), and batch norms keep its statistics (`norms`).
+    (`finetune.rules.recipe`), input size and augmentation from the starting model; what the user sets goes before both.
+    Old images (`replay`) fill a set share of every batch; without them, a distillation from the starting model (`keep`)
+    holds what it knows, and the result is averaged with it where that holds (`start_share`), and batch norms keep its
+    statistics (`norms`).
 
     Examples:
         >>> FineTuneTrainer(model="best.pt", data="new.yaml", replay="old.yaml").train()
@@ -124,8 +124,8 @@ class FineTuneTrainer(DPoseTrainer):
         told = {k: v for k, v in told.items() if k not in RESOLVED or v != "auto"}
         replayed = bool(told.get("replay")) and asked["replay_share"] > 0
         follows = "epochs" not in given if replayed else "lr0" not in given and by_muon(given)
-        known = measured_start(start, {**args, **given}) if follows and RANK == -1 else None
-        rules = recipe(len(labels), told, known)
+        start_ap = measured_start(start, {**args, **given}) if follows and RANK == -1 else None
+        rules = recipe(len(labels), told, start_ap)
         return {**args, **own, **given, **rules, "start": str(Path(start).resolve())}
 
     def _refuse_combinations(self, engine: Mapping[str, Any]) -> None:

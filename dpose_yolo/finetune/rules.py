@@ -69,9 +69,8 @@ def recipe(images: int, settings: Mapping[str, Any], start_ap: float | None = No
     size = min(batch, images) if whole and not replayed else batch if whole else BATCH
     new = size - old_in_batch(size, replay_share(settings)) if replayed and size > 1 else size
     batches = epoch_batches(images, new)
-    known = start_ap >= KNOWN if start_ap is not None else not replayed
-    far = replayed and not known
-    steps = max(STEPS_FAR * images**0.25, LEAST_STEPS_FAR) if far else STEPS * images**0.25
+    known = not replayed if start_ap is None else start_ap >= KNOWN
+    steps = max(STEPS_FAR * images**0.25, LEAST_STEPS_FAR) if replayed and not known else STEPS * images**0.25
     epochs = math.ceil(steps / batches)
     muon = by_muon(settings)
     rules: dict[str, Any] = {
