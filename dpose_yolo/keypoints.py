@@ -35,6 +35,23 @@ def full_names(names: Sequence[str]) -> list[str]:
     return list(COCO_NAMES) if numbered and len(names) == len(COCO_NAMES) else list(names)
 
 
+def names_of(given: Any, count: int) -> list[str]:
+    """Keypoint names of a data YAML or of a model's metadata: a list, or a dict by class of which the first counts.
+
+    Args:
+        given: `kpt_names`, or None.
+        count: K, keypoints of a label.
+
+    Returns:
+        K names. Without K names these are numbers, and for 17 keypoints COCO's: its order is what all public sets and
+        models of 17 keypoints have.
+    """
+    names = next(iter(given.values()), None) if isinstance(given, dict) else given
+    if not isinstance(names, list | tuple) or len(names) != count:
+        names = range(count)
+    return full_names([str(name) for name in names])
+
+
 def partners(names: Sequence[str]) -> list[int | None]:
     """K indices: what each keypoint becomes in a mirrored image, by name; None where the other side is not there."""
     parts = [side_of(name) for name in names]

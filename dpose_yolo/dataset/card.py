@@ -13,6 +13,7 @@ import yaml
 from dpose_yolo.dataset.paths import inside
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.hints import missing_data, windows_path
+from dpose_yolo.keypoints import names_of
 
 PARTS = ("train", "val", "test")
 LARGEST_CARD = 10_000_000  # bytes; a data YAML has a few thousand
@@ -32,7 +33,7 @@ class Card:
         dims: numbers of a keypoint: 3 with visibility flag, 2 without.
         classes: number of classes.
         flip_idx: K indices, or None where the YAML has none.
-        names: K keypoint names; numbers where the YAML has none.
+        names: K keypoint names; where the YAML has none, COCO's for 17 keypoints, else numbers.
         skeleton: pairs of keypoint indices, or None.
         raw: the whole YAML.
     """
@@ -88,7 +89,7 @@ def read_card(data: Any) -> Card:
         dims=dims,
         classes=class_count(raw, file),
         flip_idx=checked_flip(raw.get("flip_idx"), count, file),
-        names=_names(raw.get("kpt_names"), count),
+        names=names_of(raw.get("kpt_names"), count),
         skeleton=raw.get("skeleton") if isinstance(raw.get("skeleton"), list) else None,
         raw=raw,
     )
@@ -241,11 +242,3 @@ def checked_flip(flip: Any, count: int, file: Path) -> list[int] | None:
             f"{count} keypoints; it has {has}: write for each keypoint the one it becomes in a mirror"
         )
     return flip
-
-
-def _names(names: Any, count: int) -> list[str]:
-    if isinstance(names, dict):
-        names = next(iter(names.values()), None)
-    if isinstance(names, list) and len(names) == count:
-        return [str(name) for name in names]
-    return [str(k) for k in range(count)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.keypoints import full_names
+from dpose_yolo.keypoints import names_of
 
 SINGLE = "dpose_single"  # metadata key of graphs that end in one driver; dpose_yolo/export/single.py writes it
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
@@ -127,7 +127,7 @@ def read_card(session: Any, path: str | Path) -> Card:
         "path": path,
         "classes": classes,
         "kpt_shape": tuple(shape),
-        "names": _names(told, shape[0]),
+        "names": tuple(names_of(told.get("kpt_names"), shape[0])),
     }
     if isinstance(single, dict):
         return Card(kind="single", **known, **_single_input(path, inputs, outputs, told, single))
@@ -190,13 +190,3 @@ def _is_shape(shape: Any) -> bool:
 def _has_nms(told: dict[str, Any]) -> bool:
     settings = told.get("args")
     return isinstance(settings, dict) and settings.get("nms") is True
-
-
-def _names(told: dict[str, Any], count: int) -> tuple[str, ...]:
-    """Keypoint names of the first class; COCO's for 17 points without names, else numbers."""
-    names = told.get("kpt_names")
-    if isinstance(names, dict) and names:
-        names = next(iter(names.values()))
-    if not isinstance(names, list | tuple) or len(names) != count:
-        names = [str(k) for k in range(count)]
-    return tuple(full_names([str(name) for name in names]))
