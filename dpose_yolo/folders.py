@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def locked_by_another(error: OSError) -> bool:
@@ -23,3 +24,11 @@ def remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
+
+
+def absolute_project(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete settings with `project` as a full path, `runs` below the working directory unless given.
+
+    Ultralytics puts a relative project below the folder of its own settings, which may be anywhere.
+    """
+    return {**settings, "project": str(Path(str(settings.get("project") or "runs")).resolve())}

@@ -14,6 +14,7 @@ import yaml
 from dpose_yolo.errors import DPoseError
 
 CFG_DIR = Path(__file__).parent / "cfg"
+PRESETS = ("dpose", "paper", "ultralytics")  # files of `CFG_DIR` that cfg= takes by name
 # What `auto` stands for where balance or attention is on; with both off, nothing of DPOSE is.
 AUTO = {"kpt_far": 1.0, "pose_score": 0.5}
 # Keys of one run in its args.yaml: whoever starts from that file means its settings, not its folder or its start.
@@ -212,19 +213,18 @@ _ENGINE_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def load_cfg(cfg: str | Path) -> dict[str, Any]:
-    """Read a YAML file of settings, or one of the package's presets by name (`paper`).
+    """Read a YAML file of settings, or one of `PRESETS` by name.
 
     Raises:
         DPoseError: when there is no such file or it is not a mapping of settings.
     """
     path = Path(cfg)
-    if not path.is_file() and (CFG_DIR / f"{path.stem}.yaml").is_file() and path.parent == Path("."):
+    if not path.is_file() and path.stem in PRESETS and path.parent == Path("."):
         path = CFG_DIR / f"{path.stem}.yaml"
     if path.resolve() == (CFG_DIR / "dpose.yaml").resolve():
         return defaults()
     if not path.is_file():
-        presets = ", ".join(sorted(p.stem for p in CFG_DIR.glob("*.yaml")))
-        raise DPoseError(f"no settings file {cfg}: give the path of a YAML file, or a preset ({presets})")
+        raise DPoseError(f"no settings file {cfg}: give the path of a YAML file, or a preset ({', '.join(PRESETS)})")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -7,6 +7,5 @@ export YOLO_OFFLINE=${YOLO_OFFLINE:-true} YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-$PW
 command -v dpose >/dev/null || { echo "bench: no dpose command; run it as 'make bench'" >&2; exit 1; }
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
-run dpose ablate data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=128 epochs="${BENCH_EPOCHS:-30}" batch=16 nbs=16 \
-    optimizer=AdamW lr0=0.002 cos_lr=True mosaic=0 cache=ram device=cpu seeds="${BENCH_SEEDS:-3}" parallel=2 \
-    project=runs/bench name=ablate
+run dpose ablate data=data/cabin_mini.yaml model=dpose-125.yaml imgsz=128 epochs="${BENCH_EPOCHS:-30}" \
+    cache=ram device=cpu seeds="${BENCH_SEEDS:-3}" parallel=2 project=runs/bench name=ablate

@@ -22,9 +22,8 @@ for posture in stretch_up wave_left bend_down hands_behind_head; do
     if [ -n "$file" ]; then cp "data/cabin_mini/images/test/$file" "$out/pictures/$posture.jpg"; fi
 done
 
-# Short and small on purpose. No mosaic: one driver fills the picture, and mosaic would cut the driver into parts.
-run dpose train data=$data model=dpose-125.yaml imgsz=128 epochs="$epochs" batch=16 nbs=16 optimizer=AdamW lr0=0.002 \
-    cos_lr=True mosaic=0 cache=ram device=cpu seed=0 project=$out name=train
+# Short and small on purpose.
+run dpose train data=$data model=dpose-125.yaml imgsz=128 epochs="$epochs" cache=ram device=cpu seed=0 project=$out name=train
 best=$out/train/weights/best.pt
 run dpose val model=$best data=$data split=test imgsz=128 device=cpu project=$out name=val
 run dpose clusters data=$data project=$out name=clusters

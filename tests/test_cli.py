@@ -74,7 +74,10 @@ WRONG = [
     (["train", "data=x.yaml", "cluster=16"], "unknown setting 'cluster': did you mean clusters?"),
     (["train", "data=missing.yaml"], "no data file missing.yaml"),
     (["train", "resume=True", "name=not-there-yet"], "no data given"),
-    (["train", "cfg=nothing"], "no settings file nothing: give the path of a YAML file, or a preset (dpose, paper)"),
+    (
+        ["train", "cfg=nothing"],
+        "no settings file nothing: give the path of a YAML file, or a preset (dpose, paper, ultralytics)",
+    ),
     (["val", "data=x.yaml"], "dpose val needs model="),
     (["val", "model=x.pt", "data=x.yaml", "balance=1"], "balance is a setting of training"),
     (["predict", "model=dpose-125.yaml", "source=missing.jpg"], "no image, folder or video missing.jpg"),

@@ -10,10 +10,14 @@ from dpose_yolo.engine.postures import (
     PosturePlan,
     averaged_plan,
     balanced_poses,
+    bic_curve,
+    lowest_bic,
+    number_of_clusters,
     posture_mixture,
     posture_mixtures,
     posture_plan,
 )
+from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import resolve
 
 COMMON, RARE = 900, (30, 20, 10)  # poses of the crowded posture, and of three rare ones
@@ -108,3 +112,43 @@ def test_at_the_end_draws_are_those_of_the_share_of_balance_that_is_left(table):
         posture_plan(table, mixture, even).at_end, posture_plan(table, mixture, even).expected
     )
     np.testing.assert_allclose(posture_plan(table, mixture, natural).at_end, 1.0)
+
+
+def part_of(table: PoseTable, count: int) -> PoseTable:
+    """`count` poses of the table, evenly over its order."""
+    rows = np.linspace(0, len(table.files) - 1, count).round().astype(int)
+    files = [table.files[i] for i in rows]
+    return PoseTable(table.keypoints[rows], table.boxes[rows], np.arange(count), files, table.names)
+
+
+@pytest.mark.parametrize(
+    ("given", "poses", "wanted"),
+    [
+        ("by_size", 3, 1),
+        ("by_size", 28, 3),
+        ("by_size", 40, 5),
+        ("by_size", 627, 32),
+        ("auto", 28, "auto"),
+        (31, 28, 31),
+    ],
+)
+def test_the_number_of_clusters_follows_the_poses_unless_given(given, poses, wanted):
+    assert number_of_clusters(given, poses) == wanted
+
+
+def test_a_small_set_is_clustered_unless_an_impossible_number_is_given(table):
+    small = part_of(table, 28)
+    assert posture_mixture(small, resolve({})).get_params()["n_components"] == 3
+    with pytest.raises(DPoseError, match=r"clusters=32 but only 28 poses.* set clusters to at most 28 or auto"):
+        posture_mixture(small, resolve({"clusters": 32}))
+
+
+@pytest.mark.parametrize("refits", [0, 2])
+def test_auto_takes_the_lowest_bic_on_the_data_as_they_are(table, refits):
+    part, settings = part_of(table, 240), resolve({"clusters": "auto", "covariance": "diag", "refits": refits})
+    curve = bic_curve(part, settings)
+    found = posture_mixture(part, settings)
+    assert found.bic_curve_ == curve
+    assert found.get_params()["n_components"] == (lowest_bic(curve) if refits else "auto")
+    assert len(found.weights_) <= lowest_bic(curve) == min(curve, key=curve.get)
+    assert lowest_bic({2: 5.0, 3: 1.0, 4: 1.0}) == 3

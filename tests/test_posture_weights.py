@@ -144,6 +144,10 @@ def test_evenness_is_the_entropy_of_the_shares_over_its_largest_value():
 
 def test_balance_is_said_to_have_little_to_give_only_where_the_clusters_are_nearly_even():
     rare, drawn = np.array([0.7, 0.2, 0.1]), np.full(3, 1 / 3)
-    assert evenness_told(rare, drawn, 1.0) == "evenness of the clusters (1 is even) 0.730, drawn 1.000"
-    assert "little to give; compare with balance=0" in evenness_told(np.array([0.4, 0.32, 0.28]), drawn, 1.0)
-    assert "little to give" not in evenness_told(np.array([0.4, 0.32, 0.28]), drawn, 0.0)
+    even = np.array([0.4, 0.32, 0.28])
+    assert evenness_told(rare, drawn, 1.0, 100) == "evenness of the clusters (1 is even) 0.730, drawn 1.000"
+    assert "little to give; compare with balance=0" in evenness_told(even, drawn, 1.0, 100)
+    assert "little to give" not in evenness_told(even, drawn, 0.0, 100)
+    # 15 poses a cluster: how even they are is chance.
+    assert "little to give" not in evenness_told(even, drawn, 1.0, 47)
+    assert "little to give" in evenness_told(even, drawn, 1.0, 48)

@@ -115,8 +115,8 @@ def test_part_is_test_where_the_data_has_one(tmp_path):
     card = tmp_path / "data.yaml"
     for text, part in (("val: v\ntest: t\n", "test"), ("val: v\ntest:\n", "val")):
         card.write_text(text)
-        assert ablation(data=str(card)).evaluation["split"] == part
-    assert ablation(data=str(card), split="train").evaluation["split"] == "train"
+        assert ablation(data=str(card), epochs=1).evaluation["split"] == part
+    assert ablation(data=str(card), epochs=1, split="train").evaluation["split"] == "train"
 
 
 WRONG = [
@@ -175,7 +175,9 @@ def test_a_changed_setting_is_named(tmp_path):
     longer = run_record(ablation(epochs=6).arms[1], 0, {})
     assert changed_setting(tmp_path, longer) == "epochs=5, now 6"
     engine = run_record(ablation(epochs=5, lr0=0.1).arms[1], 0, {})
-    assert changed_setting(tmp_path, engine) == "no lr0, now 0.1"
+    assert changed_setting(tmp_path, engine) == "lr0=0.002, now 0.1"
+    engine = run_record(ablation(epochs=5, mixup=0.1).arms[1], 0, {})
+    assert changed_setting(tmp_path, engine) == "no mixup, now 0.1"
     elsewhere = run_record(ablation(epochs=5, device="cpu", workers=0).arms[1], 0, {})
     assert changed_setting(tmp_path, elsewhere) is None
     old = {**record, "train": {k: v for k, v in record["train"].items() if k != "repeat_cap"}}

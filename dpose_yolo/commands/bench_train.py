@@ -9,6 +9,7 @@ from typing import Any
 from dpose_yolo.commands.common import output_folder
 from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.recipe import recipe
 from dpose_yolo.settings import load_cfg, refuse_unknown, resolve, specification
 from dpose_yolo.study.plan import arm_names
 from dpose_yolo.study.runner import slots
@@ -36,6 +37,7 @@ def main(settings: dict[str, Any]) -> None:
         **ENGINE_FIXED,
         "data": data,
     }
+    engine |= recipe({**engine, "recipe": own["recipe"]})  # Ultralytics' own trainer knows no recipe
     with TemporaryDirectory(prefix="dpose-bench-") as place:
         arms = {}
         for name in chosen:

@@ -46,7 +46,7 @@ def main(settings: dict[str, Any]) -> None:
     from dpose_yolo.engine.compat import require_engine
 
     require_engine()
-    from dpose_yolo.engine.postures import averaged_plan, bic_curve, posture_mixtures
+    from dpose_yolo.engine.postures import BY_SIZE, averaged_plan, bic_curve, posture_mixtures
     from dpose_yolo.posture import evenness_told
     from dpose_yolo.report.atlas import save_atlas
     from dpose_yolo.report.atlas_page import save_atlas_page
@@ -75,7 +75,9 @@ def main(settings: dict[str, Any]) -> None:
         table, mixture, plan, folder / "atlas.png", images=images, skeleton=skeleton, names=names, curve=curve
     )  # fmt: skip
     _print(frame)
-    print(evenness_told(frame["natural_share"], frame["balanced_share"], dpose["balance"]))
+    if dpose["clusters"] == "by_size":
+        print(f"{BY_SIZE} ({len(mixture.weights_)} of {training.labelled_poses()} poses)")
+    print(evenness_told(frame["natural_share"], frame["balanced_share"], dpose["balance"], table.labelled_poses()))
     left_out = ", ".join(table.names[k] for k in mixture.left_out_)
     if left_out:
         print(f"left out of the postures, almost never labelled: {left_out}")

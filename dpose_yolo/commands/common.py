@@ -7,20 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.folders import missing_folders, remove_empty
+from dpose_yolo.folders import absolute_project, missing_folders, remove_empty
 from dpose_yolo.settings import refuse_engine_values, refuse_unknown, specification
 
 # Folders that did not exist before `output_folder`, by the one it gave, the deepest first.
 _made: dict[Path, list[Path]] = {}
-
-
-def absolute_project(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with `project` as a full path, `runs` below the working directory unless given.
-
-    The engine puts a relative project below its own settings' folder; a user of the command line expects the path they
-    typed.
-    """
-    return {**settings, "project": str(Path(str(settings.get("project") or "runs")).resolve())}
 
 
 def output_folder(settings: dict[str, Any], command: str) -> Path:

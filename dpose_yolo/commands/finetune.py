@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpose_yolo.commands.common import absolute_project
 from dpose_yolo.commands.usage import require, whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.settings import load_cfg
@@ -33,17 +32,13 @@ def main(settings: dict[str, Any]) -> None:
         raise DPoseError(f"split={split} is not allowed: split takes {' or '.join(PARTS)}, test if the data has one")
     bootstrap = whole(settings, "bootstrap", 1000) if settings.get("bootstrap") not in (0, False) else 0
     settings.pop("bootstrap", None)
-    resume = settings.get("resume")
-    if not resume:
+    if not settings.get("resume"):
         require(settings, "model", "finetune")
         require(settings, "data", "finetune")
-    by_checkpoint = "name" not in settings and not settings.get("data")  # as in the engine's command: that in model=
-    if not resume or (resume is True and not by_checkpoint):
-        settings = absolute_project(settings)
-        settings.setdefault("name", "finetune")
     from dpose_yolo.engine import checks
+    from dpose_yolo.engine.given import with_run_folder
 
-    settings = checks.run_to_resume(settings)
+    settings = checks.run_to_resume(with_run_folder(settings, "finetune"))
     done = only_table_missing(settings) if settings.get("resume") else None
     run, written = make_table(done, split, bootstrap) if done else train(settings, split, bootstrap)
     files = ["weights/best.pt", *written, "args.yaml", "postures.npz", "posture_draws.csv", "replay_draws.csv"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpose_yolo.commands.common import absolute_project, refuse_non_engine
+from dpose_yolo.commands.common import refuse_non_engine
 from dpose_yolo.commands.usage import require
 from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.folders import absolute_project
 
 
 def main(settings: dict[str, Any]) -> int | None:

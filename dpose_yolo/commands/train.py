@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpose_yolo.commands.common import absolute_project
-from dpose_yolo.settings import load_cfg
-
 
 def main(settings: dict[str, Any]) -> None:
     """Train, and say where the results are."""
-    cfg = settings.pop("cfg", None)
-    settings = {**(load_cfg(cfg) if cfg else {}), **settings}
-    resume = settings.get("resume")
-    by_checkpoint = "name" not in settings and str(settings.get("model", "")).endswith(".pt")
-    if not resume or (resume is True and not by_checkpoint):
-        settings.setdefault("model", "dpose-125.yaml")
-        settings = absolute_project(settings)
-        settings.setdefault("name", "train")
     from ultralytics.utils import RANK
 
     from dpose_yolo.engine.trainer import DPoseTrainer

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.recipe import section
 from dpose_yolo.settings import defaults, refuse_unknown, specification
 
 _NEW = "a .pt checkpoint, or a model YAML (dpose-125.yaml, dpose-250.yaml ship with the package)"
@@ -28,7 +31,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
     "train": [
         ("data=", "data YAML (required)"),
         ("model=dpose-125.yaml", _NEW),
-        ("cfg=", "preset (paper) or YAML of settings to start from"),
+        ("cfg=", "preset (ultralytics, paper) or YAML of settings to start from"),
         ("clusters= balance= att= ...", "DPOSE settings, see `dpose settings`"),
         ("epochs= batch= imgsz= device= ...", "any setting of the engine's training"),
         ("resume=", "last.pt of a run to go on with; True: go on with the run of this name, or start it"),
@@ -250,6 +253,27 @@ def print_settings(names: list[str]) -> None:
         if not names or name in names:
             table.add_row(name, str(defaults()[name]), setting.allowed, setting.help)
     Console().print(table)
+    if names:
+        return
+    table = Table(
+        box=None, pad_edge=False, title="\nUltralytics settings: the recipe (recipe=dpose)", title_justify="left"
+    )
+    for column in ("setting", "from scratch", "from a checkpoint"):
+        table.add_column(column, overflow="fold")
+    scratch, pretrained = section("from_scratch"), section("pretrained")
+    for name in pretrained:
+        table.add_row(name, *(_recipe_value(part.get(name, "")) for part in (scratch, pretrained)))
+    Console().print(table)
+    print(
+        "All others are Ultralytics' defaults. cfg=ultralytics uses its defaults for these too, cfg=paper the paper's."
+    )
+
+
+def _recipe_value(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    low, high = value["range"]
+    return f"{value['scale']} / sqrt(images), {low} to {high}"
 
 
 def require(settings: dict, name: str, command: str) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ LOOKED_AT = 100  # lines of a list; if none of them names a file, the list is me
 PURPOSE = {"train": "to learn from", "val": "to validate on", "test": "to test on"}
 
 
-def first_look(data: Any, needs: Sequence[str], outside: bool = False, datasets: Path | None = None) -> None:
+def first_look(data: Any, needs: Sequence[str], outside: bool = False, datasets: Path | None = None) -> dict[str, int]:
     """Look whether a data YAML says what training and evaluation need, and whether its parts hold images.
 
     The engine would ask the same later, when a model is built and folders are made, and in other words. Images and
@@ -29,6 +28,9 @@ def first_look(data: Any, needs: Sequence[str], outside: bool = False, datasets:
         needs: parts that have to be there with images.
         outside: whether parts may lie outside the data folder.
         datasets: folder where the engine looks for a relative `path:` that is not in the working directory.
+
+    Returns:
+        Number of images in each part of `needs`, by file names.
 
     Raises:
         DPoseError: for the first thing that is wrong.
@@ -43,6 +45,7 @@ def first_look(data: Any, needs: Sequence[str], outside: bool = False, datasets:
         root = str(datasets / given)
     else:
         root = card.data_folder(raw, file)
+    counts = {}
     for part in dict.fromkeys(("train", "val", *needs)):  # the engine wants the first two to be named in any case
         value = raw.get(part) or (raw.get("validation") if part == "val" else None)
         if not value:
@@ -50,58 +53,63 @@ def first_look(data: Any, needs: Sequence[str], outside: bool = False, datasets:
             how = f": name the images {PURPOSE[part]}, e.g. {part}: images/{part}" if part in PURPOSE else ""
             raise DPoseError(f"{file} has no part {part!r}: it has {named}{how}")
         if part in needs:
-            _require_images(value, root, part, file, outside)
+            counts[part] = _require_images(value, root, part, file, outside)
+    return counts
 
 
-def _require_images(value: Any, root: str, part: str, file: Path, outside: bool) -> None:
-    """Raise unless every place of a part exists, and one of them holds an image."""
-    found = False
+def _require_images(value: Any, root: str, part: str, file: Path, outside: bool) -> int:
+    """Number of images of a part; raise unless every place of it exists, and one of them holds an image."""
+    found = 0
     for entry in value if isinstance(value, list) else [value]:
         where = f"{part} of {file}"
         try:
             place = inside(root, entry, where)
         except DPoseError:
             if not outside or not isinstance(entry, str):
-                return  # said elsewhere, with the ways out
+                return found  # said elsewhere, with the ways out
             place = os.path.join(root, entry)
         if not os.path.exists(place) and entry.startswith("../"):
             place = os.path.join(root, entry[3:])  # as the engine has it
         if not os.path.exists(place):
             raise DPoseError(card.no_such_place(where, entry, place))
         if os.path.isdir(place):
-            found = found or any(is_image(path) for path in walk(place))
+            found += sum(is_image(path) for path in walk(place))
         elif is_image(place):
-            found = True
+            found += 1
         else:
-            found = _listed_images(place) or found
+            found += _listed_images(place)
     if not found:
         raise DPoseError(
             f"no images in the {part} part of {file}: {part}: {value} holds no file that ends in "
             f"{', '.join(sorted(IMAGE_SUFFIXES))}"
         )
+    return found
 
 
-def _listed_images(path: str) -> bool:
-    """Whether a list names images; at least one of the first has to exist.
+def _listed_images(path: str) -> int:
+    """Number of images that a list names; at least one of the first has to exist.
 
     Raises:
         DPoseError: naming the first line, if none does.
     """
     first: tuple[int, str] | None = None
+    count, exists = 0, False
     try:
         with open(path, encoding="utf-8-sig") as lines:
-            for number, line in enumerate(islice(lines, LOOKED_AT), 1):
+            for number, line in enumerate(lines, 1):
                 entry = line.strip()
                 if not is_image(entry):
                     continue
+                count += 1
+                if exists or number > LOOKED_AT:
+                    continue
                 base = os.path.dirname(path) if entry.startswith("./") else ""
-                if os.path.exists(os.path.join(base, entry)):
-                    return True
+                exists = os.path.exists(os.path.join(base, entry))
                 first = first or (number, entry)
     except (OSError, UnicodeDecodeError) as error:
         raise DPoseError(f"{path} is no readable list of images: {' '.join(str(error).split())}") from error
-    if first is None:
-        return False
+    if exists or first is None:
+        return count
     number, entry = first
     hint = windows_path(entry)
     if not hint:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ultralytics.utils import LOGGER, RANK
 
 from dpose_yolo.engine.partners import PARTNERS, balance_partners
-from dpose_yolo.engine.postures import averaged_plan, keypoint_names, pose_table, posture_mixtures
+from dpose_yolo.engine.postures import BY_SIZE, averaged_plan, keypoint_names, pose_table, posture_mixtures
 from dpose_yolo.engine.processes import first_has
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.fading import FadingSampler
@@ -55,6 +55,7 @@ class BalancedDraws:
         self.dataset = dataset
         self.seed = seed
         self.balance = settings["balance"]
+        self.rule = f" ({BY_SIZE})" if mixture is None and settings["clusters"] == "by_size" else ""
         self.skeleton = data.get("skeleton")
         self.table = pose_table(dataset.labels, keypoint_names(data), settings["posture_scale"])
         cache = Path(dataset.label_files[0]).parent
@@ -145,12 +146,12 @@ class BalancedDraws:
         end = self.plan.shares(self.plan.at_end)
         later = f", at the end {end.min():.1%}-{end.max():.1%}" if self.epochs else ""
         LOGGER.info(
-            f"Postures: {len(natural)} clusters of {len(self.table.keypoints)} poses; "
+            f"Postures: {len(natural)} clusters of {len(self.table.keypoints)} poses{self.rule}; "
             f"share a cluster {natural.min():.1%}-{natural.max():.1%}, "
             f"drawn {expected.min():.1%}-{expected.max():.1%}{later}; "
             f"most draws of one image {draws.max():.1f}"
         )
-        LOGGER.info(f"Postures: {evenness_told(natural, expected, self.balance)}")
+        LOGGER.info(f"Postures: {evenness_told(natural, expected, self.balance, self.table.labelled_poses())}")
         if self.mixture.left_out_:
             names = ", ".join(self.table.names[k] for k in self.mixture.left_out_)
             LOGGER.info(f"Postures: left out of the postures, almost never labelled: {names}")

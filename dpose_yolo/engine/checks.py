@@ -76,7 +76,7 @@ def require_data_file(data: Any, what: str = "data") -> None:
         raise DPoseError(missing_data(data, what))
 
 
-def require_data(data: Any, needs: Sequence[str] = ("train", "val"), outside: bool = False) -> None:
+def require_data(data: Any, needs: Sequence[str] = ("train", "val"), outside: bool = False) -> dict[str, int]:
     """Look at a data YAML before anything is built or written; nothing is downloaded.
 
     Args:
@@ -84,11 +84,14 @@ def require_data(data: Any, needs: Sequence[str] = ("train", "val"), outside: bo
         needs: parts that have to be there with images.
         outside: whether they may lie outside the data folder.
 
+    Returns:
+        Number of images in each of the parts, by file names.
+
     Raises:
         DPoseError: for what `first_look` finds.
     """
     require_data_file(data)
-    first_look(data, needs, outside, DATASETS_DIR)
+    return first_look(data, needs, outside, DATASETS_DIR)
 
 
 def refuse_outside(data: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from dpose_yolo.engine.carried import carried_postures
 from dpose_yolo.engine.checkpoints import learner, read_checkpoint
 from dpose_yolo.engine.criterion import DPoseCriterion
 from dpose_yolo.engine.explain import load_pose_model
-from dpose_yolo.engine.given import merged_settings
+from dpose_yolo.engine.given import merged_settings, with_run_folder
 from dpose_yolo.engine.graph import EngineModel
 from dpose_yolo.engine.keep import KeepCriterion, frozen_teacher
 from dpose_yolo.engine.labels import load_labels
@@ -75,7 +75,7 @@ class FineTuneTrainer(DPoseTrainer):
         Raises:
             DPoseError: for settings or data that cannot be used, and data sets or models of other keypoints.
         """
-        given = merged_settings(cfg, overrides or {}, settings)
+        given = with_run_folder(merged_settings(cfg, overrides or {}, settings), "finetune")
         self._old_data: dict[str, Any] | None = None
         self._each_batch_a_step = given.get("nbs") is None
         given = checks.run_to_resume(given)  # whether a run of this name goes on or starts; only a new one has a start

@@ -1,4 +1,4 @@
-"""The settings that a user gave, from all the places where they may stand."""
+"""Merge the settings of the user from cfg, overrides and keywords."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dpose_yolo import settings as dpose_settings
+from dpose_yolo.folders import absolute_project
 
 
 def _is_engine_cfg(cfg: Any) -> bool:
@@ -32,3 +33,20 @@ def merged_settings(cfg: Any, overrides: Mapping[str, Any], settings: Mapping[st
         elif source:
             merged.update(dpose_settings.load_cfg(source))
     return {**dpose_settings.of_any_run(merged), **given}
+
+
+def with_run_folder(given: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Complete settings with `project` and `name`, so that Python and the command line write to `./runs/<name>` alike.
+
+    A run that is resumed from a checkpoint keeps its folder, and so does one whose `save_dir` is given.
+
+    Args:
+        given: settings of the user.
+        command: default of `name`, `train` or `finetune`.
+    """
+    resume, model = given.get("resume"), str(given.get("model", ""))
+    checkpoint_named = not given.get("data") if command == "finetune" else model.endswith(".pt")
+    from_checkpoint = resume and (resume is not True or (not given.get("name") and checkpoint_named))
+    if given.get("save_dir") or from_checkpoint:
+        return dict(given)
+    return {**absolute_project(given), "name": given.get("name") or command}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ultralytics.data.utils import check_image
 from ultralytics.utils import LOGGER
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import names_of
 from dpose_yolo.posture.features import posture_features
 from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.weights import (
@@ -22,8 +23,21 @@ from dpose_yolo.posture.weights import (
     labels_key,
 )
 
-FIT_METHOD = 1  # raised when the fit changes, so that mixtures of the old one are not reused
+FIT_METHOD = 2  # raised when the fit changes, so that mixtures of the old one are not reused
+# Of clusters=by_size. A mixture of 40 poses in 31 clusters finds any data even, and has nothing to balance.
+POSES_A_CLUSTER, MOST_CLUSTERS = 8, 32
+BY_SIZE = f"clusters not given: one for every {POSES_A_CLUSTER} poses, {MOST_CLUSTERS} at most"
 SEED_STEP = 1000  # between the seeds of the mixtures of one training, so that trainings with seeds 0, 1, 2 share none
+
+
+def number_of_clusters(clusters: int | str, poses: int) -> int | str:
+    """Number of clusters to fit: `by_size` is one for every 8 labelled poses, at least 1 and at most 32.
+
+    Args:
+        clusters: the setting; a number and `auto` are returned as they are.
+        poses: poses with at least one labelled keypoint.
+    """
+    return max(1, min(MOST_CLUSTERS, poses // POSES_A_CLUSTER)) if clusters == "by_size" else clusters
 
 
 @dataclass
@@ -45,6 +59,10 @@ class PoseTable:
     files: list[str]
     names: list[str]
     scale: str = "box"
+
+    def labelled_poses(self) -> int:
+        """Number of poses with at least one labelled keypoint."""
+        return int((self.keypoints[..., 2] > 0).any(1).sum())
 
     def features(self) -> np.ndarray:
         """(P, 2K) posture features (Eq. 2), NaN where unlabelled."""
@@ -68,12 +86,8 @@ def pose_table(labels: Sequence[dict[str, Any]], names: Sequence[str] = (), scal
 
 
 def keypoint_names(data: dict[str, Any]) -> list[str]:
-    """Keypoint names of a data YAML (`kpt_names`, a list or a dict by class), or numbers."""
-    names = data.get("kpt_names")
-    if isinstance(names, dict):
-        names = next(iter(names.values()), None)
-    count = data["kpt_shape"][0]
-    return [str(n) for n in names] if names and len(names) == count else [str(k) for k in range(count)]
+    """Keypoint names of a data YAML (`kpt_names`, a list or a dict by class), see `keypoints.names_of`."""
+    return names_of(data.get("kpt_names"), data["kpt_shape"][0])
 
 
 def posture_mixture(
@@ -99,8 +113,9 @@ def posture_mixture(
         )
     refits = settings["refits"]
     drawing = {k: settings[k] for k in ("responsibility", "repeat_cap")} if refits else {}
+    clusters = number_of_clusters(settings["clusters"], table.labelled_poses())
     parameters = {
-        "clusters": settings["clusters"],
+        "clusters": clusters,
         "covariance": settings["covariance"],
         "scale": table.scale,
         "min_labelled": settings["min_labelled"],
@@ -117,12 +132,14 @@ def posture_mixture(
                 return saved
         except DPoseError as error:
             LOGGER.warning(f"{error}; fitting again")
-    features, rows = table.features(), np.arange(len(table.image))
-    for again in range(refits + 1):
-        mixture = _unfitted(table, settings, settings["clusters"], seed)
-        mixture.fit(features[rows], source=where)
-        if again < refits:
-            rows = balanced_poses(table, posture_plan(table, mixture, {**drawing, "balance": 1.0, "balance_end": 1.0}))
+    features = table.features()
+    mixture = _unfitted(table, settings, clusters, seed).fit(features, source=where)
+    # BIC on balanced draws would count rare poses as often as they are drawn: the number is that of the data.
+    clusters, curve = lowest_bic(mixture.bic_curve_), mixture.bic_curve_
+    for _ in range(refits):
+        rows = balanced_poses(table, posture_plan(table, mixture, {**drawing, "balance": 1.0, "balance_end": 1.0}))
+        mixture = _unfitted(table, settings, clusters, seed).fit(features[rows], source=where)
+        mixture.bic_curve_ = curve
     mixture.key_, mixture.keypoint_names_ = key, tuple(table.names)
     if path:
         try:
@@ -130,6 +147,11 @@ def posture_mixture(
         except DPoseError as error:  # a read-only data folder must not stop the training
             LOGGER.info(f"Postures: {error}; it will be fitted again next time")
     return mixture
+
+
+def lowest_bic(curve: Mapping[int, float]) -> int:
+    """Number of clusters with the lowest BIC; of equal ones, the smaller number."""
+    return min(curve, key=lambda n: (curve[n], n))
 
 
 def covariance_floor(table: PoseTable) -> float:

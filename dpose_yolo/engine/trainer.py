@@ -29,7 +29,7 @@ from dpose_yolo.engine.carried import carry_on, training_postures  # noqa: E402
 from dpose_yolo.engine.checkpoints import learner, read_checkpoint  # noqa: E402
 from dpose_yolo.engine.criterion import DPoseCriterion, use_diou, use_far_loss, use_pose_score  # noqa: E402
 from dpose_yolo.engine.durable import DurableTrainer  # noqa: E402
-from dpose_yolo.engine.given import merged_settings  # noqa: E402
+from dpose_yolo.engine.given import merged_settings, with_run_folder  # noqa: E402
 from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.memory import carry_images, is_carried, pack_images  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
@@ -38,6 +38,7 @@ from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths 
 from dpose_yolo.errors import DPoseError  # noqa: E402
 from dpose_yolo.hints import not_a_pose_model  # noqa: E402
 from dpose_yolo.posture.carried import CarriedPostures  # noqa: E402
+from dpose_yolo.recipe import recipe, recipe_line  # noqa: E402
 from dpose_yolo.report.drawing import replacing  # noqa: E402
 
 ready_engine()
@@ -49,9 +50,10 @@ ENGINE_EXTRA = ("augmentations", "save_dir")
 class DPoseTrainer(DurableTrainer):
     """Trains a pose model with posture-balanced sampling (paper 3.2) and keypoint attention (paper 3.3).
 
-    Everything else is the engine's: models, augmentation, validation, checkpoints, export, multi-GPU. With `balance=0
-    att=0 box_loss=ciou` it is the engine's `PoseTrainer` to the last digit. A run that is broken off goes on exactly
-    (`DurableTrainer`).
+    Everything else is Ultralytics': models, augmentation, validation, checkpoints, export, multi-GPU. Settings that are
+    not given come from `cfg/recipe.yaml`; with `recipe=ultralytics balance=0 att=0` it is Ultralytics' `PoseTrainer` to
+    the last digit, with `balance=0 att=0` alone the same trainer at that recipe. A run that is broken off is resumed
+    exactly (`DurableTrainer`).
 
     Examples:
         >>> DPoseTrainer("paper", data="data/cabin_mini.yaml").train()  # a preset or a YAML path
@@ -80,7 +82,7 @@ class DPoseTrainer(DurableTrainer):
         Raises:
             DPoseError: for unknown settings, values out of range, and a data file that is not there.
         """
-        given = merged_settings(cfg, overrides or {}, settings)
+        given = with_run_folder(merged_settings(cfg, overrides or {}, settings), "train")
         own = dpose_settings.specification(*self.COMMANDS)
         dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA], *self.COMMANDS)
         engine = {k: v for k, v in given.items() if k not in own}
@@ -92,10 +94,14 @@ class DPoseTrainer(DurableTrainer):
         if engine.get("resume"):
             checks.require_checkpoint(engine["resume"], "finetune" in self.COMMANDS)
         else:
-            checks.require_data(engine.get("data"), outside=self.dpose["outside"])
+            images = checks.require_data(engine.get("data"), outside=self.dpose["outside"])["train"]
             engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
             if isinstance(engine.get("pretrained"), str | Path):
                 checks.require_model_file(engine["pretrained"])
+            taken = recipe({**engine, "recipe": self.dpose["recipe"]}, images)
+            if RANK in {-1, 0} and (taken or self.dpose["recipe"] == "ultralytics"):
+                LOGGER.info(recipe_line(taken, engine, images))
+            engine = {**taken, **{k: v for k, v in engine.items() if k not in taken}}
         self.draws: Any = None  # `BalancedDraws`, or what `make_draws` puts in its place
         self._postures: CarriedPostures | None = None
         self._remembered: dict[str, Any] | None = None

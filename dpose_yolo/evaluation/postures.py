@@ -38,7 +38,7 @@ class PostureGroups:
     mixture: PostureMixture | None = None
 
 
-FEWEST_POSES, POSES_A_CLUSTER = 16, 4  # of a training part that no number of clusters was given for
+FEWEST_POSES = 16  # of a training part that no number of clusters was given for
 
 
 def cluster_groups(
@@ -57,8 +57,7 @@ def cluster_groups(
             training part, or reads the one that training or `dpose clusters` left there; or the path of a
             `postures.npz`.
         model: path of the checkpoint, for `auto`.
-        settings: DPOSE settings of the fit (`clusters`, `covariance`, ...); defaults where not given, with one cluster
-            for each four poses at most.
+        settings: DPOSE settings of the fit (`clusters`, `covariance`, ...); defaults where not given.
         seed: of the fit.
 
     Raises:
@@ -82,9 +81,12 @@ def cluster_groups(
         _refuse_other_keypoints(found, path, part)
     else:
         assert table is not None
-        poses = int((table.keypoints[..., 2] > 0).any(1).sum())
-        if "clusters" not in (settings or {}) and poses >= FEWEST_POSES:  # nobody asked for a number: as many as fit
-            given["clusters"] = min(given["clusters"], poses // POSES_A_CLUSTER)
+        poses = table.labelled_poses()
+        if given["clusters"] == "by_size" and poses < FEWEST_POSES:
+            raise DPoseError(
+                f"{poses} labelled poses in the training part of {part.data_file} are too few for clusters: "
+                f"label {FEWEST_POSES}, or set clusters to at most {poses}"
+            )
         found = posture_mixture(table, given, seed, where=f"the training part of {part.data_file}", cache=cache)
         told = f"mixture fitted to the training part of {part.data_file}"
     told += f", {len(found.weights_)} clusters"

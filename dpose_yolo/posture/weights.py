@@ -16,6 +16,7 @@ EMPTY_MASS = 1e-3  # poses; below it a component's mass is the rounding tail of 
 
 # From three sets (docs/balance.md, "When it pays"): balance paid at 0.81, not for certain at 0.94, not at 0.96.
 NEARLY_EVEN = 0.95
+ENOUGH_POSES = 16  # a cluster, on average: the share of such a cluster is known to about a quarter of itself
 
 
 def harden(resp: np.ndarray) -> np.ndarray:
@@ -157,16 +158,18 @@ def evenness(shares: np.ndarray) -> float:
     return float(-(share * np.log(np.maximum(share, 1e-300))).sum() / math.log(len(share)))
 
 
-def evenness_told(natural: np.ndarray, drawn: np.ndarray, balance: float) -> str:
+def evenness_told(natural: np.ndarray, drawn: np.ndarray, balance: float, poses: int) -> str:
     """How even the postures are by themselves and as drawn, and whether balance can be expected to pay.
 
     Args:
         natural, drawn: (C,) share of each cluster in the images and in the draws.
         balance: the setting.
+        poses: that the clusters were counted from; with few in a cluster their evenness is chance, and nothing is
+            concluded from it.
     """
     own = evenness(natural)
     told = f"evenness of the clusters (1 is even) {own:.3f}, drawn {evenness(drawn):.3f}"
-    if own < NEARLY_EVEN or balance == 0:
+    if own < NEARLY_EVEN or balance == 0 or poses < ENOUGH_POSES * len(natural):
         return told
     return f"{told}: nearly even by themselves, so that balance has little to give; compare with balance=0"
 

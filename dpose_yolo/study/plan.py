@@ -13,6 +13,7 @@ import yaml
 
 from dpose_yolo.cli import parse_value
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.recipe import recipe
 from dpose_yolo.settings import load_cfg, model_file, resolve, specification
 
 # What switches each part off: the two of the paper, and the keypoint losses that came later.
@@ -116,16 +117,16 @@ def ablate_plan(settings: Mapping[str, Any]) -> Plan:
         DPoseError: for settings that cannot be used, or that leave two arms the same.
     """
     given, seeds, evaluation = _common(settings, "ablate")
-    recipe = resolve({k: v for k, v in given.items() if k in specification()})
-    given.update({name: recipe[name] for name in NO_LOSSES})  # what `auto` is with both parts on
-    with_losses = any(recipe[name] > 0 for name in NO_LOSSES)
+    own = resolve({k: v for k, v in given.items() if k in specification()})
+    given.update({name: own[name] for name in NO_LOSSES})  # what `auto` is with both parts on
+    with_losses = any(own[name] > 0 for name in NO_LOSSES)
     possible = [name for name in ABLATION if with_losses or name not in LATER]
     chosen = arm_names(given.pop("arms", possible), possible)
     reference = str(given.pop("reference", chosen[0]))
     for name in (*NO_BALANCE, *NO_ATTENTION):
-        if recipe[name] == 0:
+        if own[name] == 0:
             raise DPoseError(f"{name}=0 leaves nothing to take away: dpose ablate switches parts off itself")
-    arms = [Arm(name, ABLATION[name][0], ABLATION[name][1], _complete(given, ABLATION[name][1])) for name in chosen]
+    arms = [Arm(name, ABLATION[name][0], ABLATION[name][1], complete(given, ABLATION[name][1])) for name in chosen]
     return Plan("ablate", arms, seeds, _reference(arms, reference), {}, evaluation)
 
 
@@ -154,10 +155,10 @@ def sweep_plan(settings: Mapping[str, Any]) -> Plan:
         changed = dict(zip(swept, values, strict=True))
         name = "_".join(f"{k}-{slug(v)}" for k, v in changed.items())
         label = ", ".join(f"{k}={show(v)}" for k, v in changed.items())
-        arms.append(Arm(name, label, changed, _complete(given, changed)))
+        arms.append(Arm(name, label, changed, complete(given, changed)))
     if baseline:
         first = {k: v[0] for k, v in swept.items()}
-        arms.insert(0, Arm("baseline", "baseline", ENGINE, _complete(given, {**first, **ENGINE})))
+        arms.insert(0, Arm("baseline", "baseline", ENGINE, complete(given, {**first, **ENGINE})))
     names = [arm.name for arm in arms]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
@@ -248,14 +249,21 @@ def _common(settings: Mapping[str, Any], command: str) -> tuple[dict[str, Any], 
         raise DPoseError("weights=best is chosen on the validation part: leave val=False out, or set weights=last")
     # A data YAML and models of the user's are found from anywhere then.
     given["data"] = str(Path(str(given["data"])).resolve())
-    defaults = {"model": "dpose-125.yaml", "epochs": 100, "imgsz": 640, "val": best, "plots": False}
+    defaults = {"model": "dpose-125.yaml", "imgsz": 640, "val": best, "plots": False}
     seeds = seed_list(given.pop("seeds", 3))
     return {**defaults, **given}, seeds, evaluation
 
 
-def _complete(given: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an arm's training: what the user gave, what the arm changes, DPOSE's defaults."""
+def complete(given: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an arm's training: what the user gave, what the arm changes, the recipe, DPOSE's defaults."""
     settings = {**given, **changed}
+    images = None
+    if settings.get("epochs") is None and Path(settings["data"]).exists():  # else the check of the data file says it
+        from dpose_yolo.engine.checks import require_data
+
+        images = require_data(settings["data"], ["train"], bool(settings.get("outside")))["train"]
+    settings = {**settings, **recipe(settings, images)}
+    settings.setdefault("epochs", 100)  # Ultralytics' default
     model = settings["model"]
     if isinstance(model, str) and model_file(model) is None and Path(model).exists():
         settings["model"] = str(Path(model).resolve())
