@@ -122,7 +122,9 @@ def train(arm: str, data: Path, count: int, job: dict[str, Any]) -> tuple[Path, 
         own = ("epochs", "warmup_epochs", "att", "balance_end")
         plainly = {"optimizer": "AdamW", **common}  # its rules are for a start; from nothing it is as dpose train
         rules = {k: v for k, v in for_training(recipe(count, plainly)).items() if k not in own}
-        trainer = DPoseTrainer(**{**rules, "model": "dpose-125.yaml", "mosaic": 0, **dpose, "epochs": plain})
+        # The published figures are from before `cfg/recipe.yaml`; so is the start below.
+        rules |= {"recipe": "ultralytics", "model": "dpose-125.yaml", "mosaic": 0}
+        trainer = DPoseTrainer(**{**rules, **dpose, "epochs": plain})
     begun = time.monotonic()
     trainer.train()
     return trainer.best if trainer.best.exists() else trainer.last, (time.monotonic() - begun) / 60, draws
@@ -201,7 +203,8 @@ def start_model(given: dict[str, Any], folder: Path, settings: dict[str, Any]) -
     from dpose_yolo.engine.checkpoints import read_checkpoint, unfinished
 
     if not path.exists() or unfinished(read_checkpoint(path)):  # none yet, or of a training to go on with
-        words = {"model": "dpose-125.yaml", "mosaic": 0, "memory": 1000, "val": False, "plots": False}
+        words = {"recipe": "ultralytics", "model": "dpose-125.yaml", "mosaic": 0}
+        words |= {"memory": 1000, "val": False, "plots": False}
         words |= {k: v for k, v in for_training(settings).items() if k != "epochs"}  # that of the arms
         words |= {"data": given["old"], "epochs": given.get("start_epochs", 40)}
         words |= {"project": folder, "name": "start", "resume": True}

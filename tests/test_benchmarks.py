@@ -6,9 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import yaml
 
 from dpose_yolo.dataset.card import read_card
+from dpose_yolo.errors import DPoseError
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -49,3 +51,18 @@ def test_a_set_in_cocos_layout(tmp_path):
     assert not np.delete(points, [0, 10], axis=0).any()
     assert read_card(tmp_path / "new/data.yaml").flip_idx[10] == 9
     assert (tmp_path / "new/images/train/a.png").read_bytes() == (tmp_path / "own/images/train/a.png").read_bytes()
+
+
+def test_the_recipe_is_measured_with_and_without_dpose_alike(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import recipe as benchmark
+
+    given = {"data": str(tmp_path / "x.yaml"), "epochs": 240, "levers": "base,mosaic", "seeds": [4]}
+    arms = {arm.name: arm.settings for arm in benchmark.recipe_plan(given).arms}
+    assert list(arms) == ["on-base", "off-base", "on-mosaic", "off-mosaic"]
+    assert [arms[name]["att"] for name in arms] == [40.0, 0.0, 40.0, 0.0]
+    assert all(arms["off-mosaic"][name] == 0 for name in ("balance", "kpt_far", "pose_score"))
+    assert (arms["on-mosaic"]["mosaic"], arms["on-mosaic"]["close_mosaic"]) == (0.5, 24)
+    assert all(one["lr0"] == 0.002 and one["epochs"] == 240 for one in arms.values())
+    with pytest.raises(DPoseError, match="levers=speed"):
+        benchmark.recipe_plan({**given, "levers": "speed"})

@@ -33,7 +33,10 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("model=dpose-125.yaml", _NEW),
         ("cfg=", "preset (ultralytics, paper) or YAML of settings to start from"),
         ("clusters= balance= att= ...", "DPOSE settings, see `dpose settings`"),
-        ("epochs= batch= imgsz= device= ...", "any setting of the engine's training"),
+        (
+            "epochs= lr0= imgsz= device= ...",
+            "any Ultralytics setting; those not given come from the recipe, see `dpose settings`",
+        ),
         ("resume=", "last.pt of a run to go on with; True: go on with the run of this name, or start it"),
         _PROJECT,
     ],
