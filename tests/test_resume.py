@@ -150,8 +150,8 @@ def test_resume_by_name_starts_goes_on_and_ends(tmp_path):
         assert checkpoint["epoch"] == -1 and checkpoint["optimizer"] is None
     with pytest.raises(DPoseError, match=r"last.pt is the end of a finished training: there is nothing to resume"):
         DPoseTrainer(**{**settings, "project": str(tmp_path), "name": "moved"}).train()
-    with pytest.raises(DPoseError, match="resume needs the run to go on with: name="):
-        DPoseTrainer(**{k: v for k, v in settings.items() if k != "name"})
+    started = DPoseTrainer(**{k: v for k, v in settings.items() if k != "name"})  # the run of the default name
+    assert started.save_dir == Path(settings["project"]) / "train" and not started.resume
 
 
 def test_results_of_an_epoch_done_again_replace_its_row(broken):

@@ -303,7 +303,7 @@ def test_val_of_a_tiny_model(data, checkpoint, tmp_path, capsys):
     assert metrics["images"] == metrics["persons"] == 16 and metrics["attention"]["images"] == 4
     assert metrics["model"] == str(checkpoint) and metrics["split"] == "test"
     assert metrics["box_AP"] == metrics["engine"]["box_AP"] and metrics["engine"]["imgsz"] == 64
-    assert "12 clusters" in metrics["mixture"] and metrics["clusters"]["clusters"] == 12
+    assert "6 clusters" in metrics["mixture"] and metrics["clusters"]["clusters"] == 6
     found = {f.name for f in (tmp_path / "val").iterdir()}
     assert {"keypoints.png", "postures.png", "worst.jpg", "matches.npz", "predictions.json"} <= found
     shown = capsys.readouterr().out

@@ -56,6 +56,7 @@ class FineTuneTrainer(DPoseTrainer):
         >>> FineTuneTrainer(model="best.pt", data="new.yaml", replay="old.yaml").train()
     """
 
+    COMMAND = "finetune"
     COMMANDS = ("finetune",)
     MAY_MOVE = FILES
     args: Any  # the engine's settings
@@ -75,7 +76,7 @@ class FineTuneTrainer(DPoseTrainer):
         Raises:
             DPoseError: for settings or data that cannot be used, and data sets or models of other keypoints.
         """
-        given = with_run_folder(merged_settings(cfg, overrides or {}, settings), "finetune")
+        given = with_run_folder(merged_settings(cfg, overrides or {}, settings), self.COMMAND)
         self._old_data: dict[str, Any] | None = None
         self._each_batch_a_step = given.get("nbs") is None
         given = checks.run_to_resume(given)  # whether a run of this name goes on or starts; only a new one has a start

@@ -62,6 +62,7 @@ class DPoseTrainer(DurableTrainer):
     """
 
     MAY_MOVE: tuple[str, ...] = ()  # settings of files that a resumed run takes from the user, besides `data`
+    COMMAND = "train"  # default name of the run
     COMMANDS: tuple[str, ...] = ()  # whose own settings belong to the trainer's, see `settings.specification`
 
     def __init__(
@@ -82,7 +83,7 @@ class DPoseTrainer(DurableTrainer):
         Raises:
             DPoseError: for unknown settings, values out of range, and a data file that is not there.
         """
-        given = with_run_folder(merged_settings(cfg, overrides or {}, settings), "train")
+        given = with_run_folder(merged_settings(cfg, overrides or {}, settings), self.COMMAND)
         own = dpose_settings.specification(*self.COMMANDS)
         dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA], *self.COMMANDS)
         engine = {k: v for k, v in given.items() if k not in own}
