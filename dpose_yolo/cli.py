@@ -37,7 +37,7 @@ POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
 # Names and paths stay as they are typed, even where they look like numbers.
 AS_TYPED = (
     "name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst", "replay", "old",
-    "start", "source", "teacher",
+    "start", "source", "teacher", "pretrained", "distill_model",
 )  # fmt: skip
 
 # What a light install (docs/deploy.md) has not.
