@@ -6,6 +6,8 @@ import socket
 import unicodedata
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from engine_models import tiny_yaml
@@ -107,9 +109,15 @@ def test_any_characters_in_paths_are_read_alike_in_every_setting(tmp_path, monke
     small = ["imgsz=64", "device=cpu", f"data={folder}/mini/data.yaml", f"project={folder}/runs", "exist_ok=True"]
     train = ["train", *small, "epochs=1", "batch=6", "clusters=2", "plots=False", f"model={model}"]
     images = f"source={folder}/mini/images/val"
+    one, other, *_ = sorted(Path("mini/images/train").iterdir())
+    np.save(one.with_suffix(".npy"), np.zeros((48, 48, 3), np.uint8))  # the user's, as are all files here
+    other.with_suffix(".npy").write_bytes(b"notes")
+    cv2.imwrite("whole.jpg", cv2.imread(str(one)))
+    one.write_bytes(Path("whole.jpg").read_bytes() + b"of a camera")
+    mine = files_of(folder)
     best = f"{folder}/runs/{name}/weights/best.pt"
     commands = [
-        [*train, f"pretrained={model}", f"distill_model={model}", f"name={name}"],
+        [*train, f"pretrained={model}", f"distill_model={model}", f"name={name}", "cache=disk"],
         ["val", *small, f"model={best}", "attention=False", "bootstrap=0"],
         ["predict", images, "imgsz=64", "device=cpu", f"model={best}", f"project={folder}/runs"],
         ["cam", images, "imgsz=64", "limit=1", f"model={best}", f"project={folder}/runs"],
@@ -131,4 +139,10 @@ def test_any_characters_in_paths_are_read_alike_in_every_setting(tmp_path, monke
     for words in commands:
         assert cli.run(words) == 0, words
     assert attempts == []
+    after = files_of(folder)
+    assert {path: after.get(path) for path in mine} == mine
+    one.write_bytes(cut := Path("whole.jpg").read_bytes()[:-2])
+    with pytest.raises(DPoseError, match=r"train_0000.png: .*the JPEG is cut off"):
+        cli.run([*train, "name=cut"])
+    assert one.read_bytes() == cut
     assert Path(best).is_file() and not (tmp_path / name.replace("'", "")).exists()

@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 from matplotlib import get_data_path
 from ultralytics import utils
 from ultralytics.data import utils as data_utils
+from ultralytics.data.base import BaseDataset
 from ultralytics.nn.modules import block
 from ultralytics.utils import checks, downloads, events, plotting
+from ultralytics.utils.patches import imread
 
 
 class NotDownloadedError(ConnectionError):
@@ -24,6 +26,7 @@ class NotDownloadedError(ConnectionError):
 def apply_patches() -> None:
     """Apply all changes of this module; calling it again does no harm."""
     open_exact_files()
+    keep_images()
     keep_offline()
 
 
@@ -117,6 +120,44 @@ def _replace(function: Any, by: Any) -> None:
 
 def _loaded() -> list[ModuleType]:
     return [m for name, m in list(sys.modules.items()) if name.split(".")[0] == "ultralytics" and m is not None]
+
+
+def keep_images() -> None:
+    """Have Ultralytics change, read and delete no file beside the images that it did not make.
+
+    By itself it takes any `a.npy` for the cached picture of `a.jpg`, deletes it where it cannot be read and replaces
+    it with `cache=disk`; and it writes a JPEG that does not end as it should anew, at another quality.
+    """
+    BaseDataset.npy_files = property(_image_caches, lambda self, files: None)  # type: ignore[assignment]
+    data_utils._replace_image = _leave_image  # type: ignore[attr-defined]
+    for verify in (data_utils.verify_image, data_utils.verify_image_label):
+        if not hasattr(verify, "__wrapped__"):
+            _replace(verify, _without_repair(verify))
+
+
+def _image_caches(dataset: BaseDataset) -> list[Path]:
+    """Names of the image caches (`cache=disk`) of a data set: hidden, and nobody else's."""
+    files = dataset.__dict__.get("_image_caches")
+    if files is None:
+        files = [Path(f).with_name(f".{Path(f).name}.dpose.npy") for f in dataset.im_files]
+        dataset.__dict__["_image_caches"] = files
+    return files
+
+
+def _leave_image(path: str | Path, write: Any) -> None:
+    if imread(str(path)) is None:
+        raise ValueError("the JPEG is cut off or damaged")
+
+
+def _without_repair(verify: Any) -> Any:
+    @functools.wraps(verify)
+    def call(args: Any) -> Any:
+        result = verify(args)
+        said = "corrupt JPEG restored and saved"
+        instead = "the JPEG does not end as it should; it is used as it is"
+        return type(result)(v.replace(said, instead) if isinstance(v, str) else v for v in result)
+
+    return call
 
 
 # Network
