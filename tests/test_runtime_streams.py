@@ -229,6 +229,30 @@ def test_drawn_pictures_of_the_same_name_and_videos(tmp_path):
     assert len(list(open_source(tmp_path / "out" / "camera_0.mp4"))) == 5
 
 
+def test_a_drawn_video_that_is_cut_short_is_an_error_and_not_put_in_place(tmp_path, model, drive, monkeypatch):
+    """OpenCV drops frames without a word where the disk is full."""
+
+    class Full:
+        def __init__(self, *args):
+            self.video, self.frames = writer(*args), 0
+
+        def write(self, frame):
+            self.frames += 1
+            if self.frames < 4:
+                self.video.write(frame)
+
+        def __getattr__(self, name):
+            return getattr(self.video, name)
+
+    writer = cv2.VideoWriter
+    Full.fourcc = writer.fourcc
+    monkeypatch.setattr(cv2, "VideoWriter", Full)
+    words = ["predict", f"model={model}", f"source={drive}", f"project={tmp_path / 'runs'}", "records=False"]
+    with pytest.raises(DPoseError, match=r"drive.avi is cut short after 3 of 12 frames: make room in"):
+        run(words)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_records_hold_every_frame_and_appear_at_the_end(tmp_path):
     driver = driver_at(1, 2)
     with open_records(tmp_path, NAMES) as records:
