@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class DriverPose:
     """An exported driver-pose model, ready to run.
 
     The driver is the likeliest person in the picture, or in a region of it: the one that non-maximum suppression would
-    keep first, so none is needed.
+    keep first, so none is needed. Threads may share one: they take turns, since the input buffer is one.
 
     Attributes:
         card: what the model says about itself.
@@ -85,6 +86,7 @@ class DriverPose:
         self.names = card.names
         self.seconds = dict.fromkeys(("prepare", "network", "read"), 0.0)
         self.pictures = 0
+        self._lock = threading.Lock()
         self._letterbox = Letterbox(card.size)
         self._input = self.session.get_inputs()[0].name
         self._blob = np.empty((1, card.channels, *card.size), np.dtype(card.dtype)) if card.dtype != "uint8" else None
@@ -101,8 +103,12 @@ class DriverPose:
         Raises:
             DPoseError: for an empty picture, or one of another shape or type.
         """
+        with self._lock:
+            return self._find(plain_picture(picture, self.bits))
+
+    def _find(self, picture: np.ndarray) -> Driver | None:
         start = time.perf_counter()
-        blob, place = self._prepare(plain_picture(picture, self.bits))
+        blob, place = self._prepare(picture)
         ready = time.perf_counter()
         outputs = self.session.run(None, {self._input: blob})
         done = time.perf_counter()
