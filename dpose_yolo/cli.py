@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from dpose_yolo import __version__
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.errors import DPoseError, printable
 
 COMMANDS = {
     "train": "train a pose model with balanced postures and keypoint attention",
@@ -37,7 +38,7 @@ POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
 # Names and paths stay as they are typed, even where they look like numbers.
 AS_TYPED = (
     "name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst", "replay", "old",
-    "start", "source", "teacher",
+    "start", "source", "teacher", "pretrained", "distill_model",
 )  # fmt: skip
 
 # What a light install (docs/deploy.md) has not.
@@ -161,23 +162,47 @@ def run(arguments: list[str]) -> int:
     return main_function(settings) or 0
 
 
+class _Unheard(io.FileIO):
+    """Standard output or error: what is written after its reader is gone is dropped."""
+
+    def write(self, data: Any) -> int | None:
+        """See the base."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _outlive_readers() -> None:
+    """Let no closed pipe end the work (`dpose train ... | head`), and no name that is not UTF-8 be unprintable."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        binary = getattr(stream, "buffer", None)
+        raw = getattr(binary, "raw", binary)
+        if type(raw) is not io.FileIO:
+            continue
+        stream.flush()
+        heard = io.BufferedWriter(_Unheard(raw.fileno(), "w", closefd=False))
+        live = raw.isatty() or name == "stderr" or binary is raw
+        setattr(sys, name, io.TextIOWrapper(heard, stream.encoding, "backslashreplace", line_buffering=live))
+
+
 def main() -> None:
     """Entry point: errors of the user's input are one line on standard error, with exit status 1."""
+    _outlive_readers()
     try:
         status = run(sys.argv[1:])
     except DPoseError as error:
-        print(f"dpose: error: {error}", file=sys.stderr)
+        print(f"dpose: error: {printable(str(error))}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         print("dpose: stopped", file=sys.stderr)
         status = 130
-    except BrokenPipeError:
-        status = 0
     except Exception as error:
         # A fault of ours or of the engine that no check foresaw; the place is for whoever reports it.
         if os.environ.get("DPOSE_DEBUG"):
             raise
-        print(f"dpose: error: {_unforeseen(error)}", file=sys.stderr)
+        print(f"dpose: error: {printable(_unforeseen(error))}", file=sys.stderr)
         status = 1
     sys.exit(status)
 

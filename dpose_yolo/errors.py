@@ -6,3 +6,8 @@ class DPoseError(Exception):
 
     The command line prints the line to standard error and exits with status 1; from Python it is an ordinary exception.
     """
+
+
+def printable(text: str) -> str:
+    """Text in one line, with line breaks, terminal escapes and bytes that are not UTF-8 as backslash sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -32,3 +32,13 @@ def absolute_project(settings: Mapping[str, Any]) -> dict[str, Any]:
     Ultralytics puts a relative project below the folder of its own settings, which may be anywhere.
     """
     return {**settings, "project": str(Path(str(settings.get("project") or "runs")).resolve())}
+
+
+def listed_paths(text: str) -> list[str]:
+    """Paths of a list with commas; a comma or a blank at an end belongs to a path where such a file exists."""
+    parts, found = text.split(","), []
+    while parts:
+        count = next((n for n in range(len(parts), 0, -1) if Path(",".join(parts[:n])).exists()), 1)
+        path, parts = ",".join(parts[:count]), parts[count:]
+        found.append(path if Path(path).exists() else path.strip())
+    return found

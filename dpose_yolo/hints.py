@@ -94,12 +94,12 @@ def shipped_models() -> list[str]:
 
 
 def engine_models() -> list[str]:
-    """Names of the engine's pose model YAMLs, with the letter of a scale: the engine is looked at, not loaded."""
+    """Names of Ultralytics' pose model YAMLs, with and without the letter of a scale, without importing it."""
     spec = find_spec("ultralytics")
     if spec is None or spec.origin is None:
         return []
     files = (Path(spec.origin).parent / "cfg" / "models").rglob("*-pose.yaml")
-    return sorted(file.name.replace("-pose", f"{scale}-pose") for file in files for scale in "nsmlx")
+    return sorted(file.name.replace("-pose", f"{scale}-pose") for file in files for scale in ("", *"nsmlx"))
 
 
 def not_a_pose_model(path: str | Path, task: str, lends: bool = False) -> str:

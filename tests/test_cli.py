@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -194,6 +195,39 @@ def test_what_a_light_install_lacks_is_one_line(package, monkeypatch, capsys):
     line = capsys.readouterr().err
     assert ended.value.code == 1 and line.count("\n") == 1
     assert f"dpose val needs {package}, which is not installed here: run it on a machine with the full install" in line
+
+
+def test_a_closed_pipe_stops_no_work(mini_dataset, model_yaml, tmp_path):
+    """The exit status is the work's, whether somebody reads its output or not."""
+    data, project = mini_dataset(), f"project={tmp_path / 'runs'}"
+    train = [
+        "train",
+        f"data={data}",
+        f"model={model_yaml}",
+        "epochs=1",
+        "imgsz=64",
+        "device=cpu",
+        "plots=False",
+        "clusters=2",
+    ]
+    commands = [([*train, project], "train/weights/last.pt"), (["check", f"data={data}", project], "check/check.html")]
+    running = []
+    for words, _ in commands:
+        reader, writer = os.pipe()
+        os.close(reader)
+        code = "from dpose_yolo.cli import main; main()"
+        running.append(subprocess.Popen([sys.executable, "-c", code, *words], stdout=writer, stderr=writer))
+        os.close(writer)
+    for process, (_, file) in zip(running, commands, strict=True):
+        assert process.wait(300) == 0 and (tmp_path / "runs" / file).is_file()
+
+
+def test_error_lines_hold_no_escapes_and_no_bytes_that_are_not_text(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["dpose", "info", "model=\x1b[2Ja\nb\udcff.pt"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    line = capsys.readouterr().err
+    assert line.startswith("dpose: error: no model file \\x1b[2Ja\\nb\\udcff.pt: ") and line.count("\n") == 1
 
 
 def test_commands_of_the_same_moment_get_a_folder_each(tmp_path):

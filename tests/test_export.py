@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from onnx_files import TWO, two_persons, write_onnx
 from dpose_yolo.cli import run
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.export import export as export_module
-from dpose_yolo.export import parity
+from dpose_yolo.export import files, parity
 from dpose_yolo.export.formats import require_toolkit
 from dpose_yolo.export.tensorrt import tensorrt_problems
 
@@ -191,3 +192,22 @@ def test_single_on_real_pictures_of_several_persons(words, shared_data, shared_c
     report = json.loads((tmp_path / "out" / "yolo11n-pose_single.onnx.parity.json").read_text(encoding="utf-8"))
     assert report["passed"] and report["images"] == 39 and report["keypoints"] >= 30 * 17
     assert report["pixels_max"] <= 0.05 and report["AP_exported"] == pytest.approx(report["AP_pytorch"], abs=1e-3)
+
+
+def test_an_earlier_export_is_there_at_any_moment(tmp_path, monkeypatch):
+    """A file is replaced in one step; a folder that a killed export moved aside comes back with the next one."""
+    (tmp_path / "best.onnx").write_text("earlier")
+    left = tmp_path / ".dpose-export-killed"
+    (left / "best_ncnn_model.old").mkdir(parents=True)
+    (left / ".lock").touch()
+    with files.staging(tmp_path) as place, files.staging(tmp_path) as other:
+        assert (tmp_path / "best_ncnn_model").is_dir() and not left.exists()
+        (place / "best.onnx").write_text("later")
+        monkeypatch.setattr(
+            Path,
+            "replace",
+            lambda own, target: pytest.fail("moved") if own.parent == tmp_path else os.replace(own, target),
+        )
+        assert files.publish(place / "best.onnx", tmp_path, "best", None).read_text() == "later"
+        assert other.is_dir()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["best.onnx", "best_ncnn_model"]

@@ -115,7 +115,7 @@ CONTENTS = {
     "notes": (b"important notes\n", "it is no PyTorch checkpoint"),
     "a bracket": (b"(hello\n", "it is no PyTorch checkpoint"),
     "a name": (b"cabin\n", "it is no PyTorch checkpoint"),
-    "nothing": (b"", "it is no PyTorch checkpoint"),
+    "nothing": (b"", "it is cut off or damaged"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(50), "it is no PyTorch checkpoint"),
 }
 
@@ -126,7 +126,7 @@ def test_files_that_are_no_checkpoint(tmp_path, case):
     file.write_bytes(content)
     with pytest.raises(DPoseError) as error:
         DPoseTrainer(resume=str(file))
-    assert str(error.value) == f"resume={file} cannot be read as a checkpoint: {line}"
+    assert str(error.value) == f"{file} cannot be read as a checkpoint: {line}"
     with pytest.raises(DPoseError) as error:
         read_checkpoint(file)
     assert str(error.value) == f"{file} cannot be read as a checkpoint: {line}"
@@ -179,6 +179,17 @@ def test_arguments_are_whole_or_as_before(begun, monkeypatch):
 
 
 # Paths
+
+
+def test_a_resumed_run_writes_where_its_checkpoint_lies_or_where_the_user_says(begun, tmp_path):
+    """A checkpoint that was copied names the folder of the run that it came from."""
+    copy = tmp_path / "last.pt"
+    copy.write_bytes(begun.last.read_bytes())
+    before = {f: f.read_bytes() for f in begun.save_dir.rglob("*") if f.is_file() and f.name != ".lock"}
+    with pytest.raises(DPoseError, match=r"last.pt does not lie in the folder weights of a run.*set save_dir="):
+        DPoseTrainer(resume=str(copy))
+    assert DPoseTrainer(resume=str(copy), save_dir=str(tmp_path / "mine")).save_dir == tmp_path / "mine"
+    assert before == {f: f.read_bytes() for f in before}
 
 
 def test_a_run_is_resumed_from_another_folder(tmp_path, monkeypatch):

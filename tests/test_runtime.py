@@ -10,12 +10,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from export_cases import LOW, cabin_pictures, save_checkpoint
 from onnx_files import TWO, two_persons, write_onnx
 from stick_figures import NAMES
 from ultralytics import YOLO
 
+from dpose_yolo.cli import run
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.runtime import DriverPose
 
@@ -54,6 +56,30 @@ def test_the_engines_answers_on_cabin_pictures_of_odd_sizes(root, checkpoint, ex
         same(driver, engine_answer(model, picture, 96, LOW), 0.02)
         assert (driver.keypoints >= 0).all() and (driver.keypoints <= size).all()
     assert pose.names == tuple(NAMES) and pose.pictures == len(sizes)
+
+
+def test_predict_writes_the_same_for_a_checkpoint_and_its_export(root, checkpoint, exported, tmp_path):
+    pictures = tmp_path / "pictures"
+    (pictures / "below").mkdir(parents=True)
+    for i, picture in enumerate(cabin_pictures(root, 4)):
+        cv2.imwrite(str(pictures / ("below" if i % 2 else ".") / f"{i}.png"), picture)
+    tables = []
+    for model in (checkpoint, exported):
+        words = ["predict", f"model={model}", f"source={pictures}", f"conf={LOW}", f"project={tmp_path / model.suffix}"]
+        assert run([*words, *(["imgsz=96"] if model == checkpoint else [])]) == 0
+        folder = tmp_path / model.suffix / "predict"
+        assert sorted(f.name for f in folder.iterdir()) == [
+            "0.png",
+            "1.png",
+            "2.png",
+            "3.png",
+            "poses.csv",
+            "poses.json",
+        ]
+        tables.append(pd.read_csv(folder / "poses.csv"))
+    assert list(tables[0]) == list(tables[1]) and (tables[0]["source"] == tables[1]["source"]).all()
+    numbers = [table.select_dtypes("number").to_numpy() for table in tables]
+    assert np.nanmax(np.abs(numbers[0] - numbers[1])) < 0.05
 
 
 def test_the_engines_answers_on_real_pictures(shared_data, tmp_path):
@@ -151,7 +177,7 @@ def test_models_with_the_selection_inside_and_without_confidences(tmp_path):
         assert DriverPose(path, roi=(0.5, 0, 1, 1))(picture).score == pytest.approx(0.5)
     plain = np.zeros((1, 4 + 2 + 6, 2), np.float32)  # two classes; x and y only
     plain[0, :, 1] = [32, 32, 10, 10, 0.3, 0.6, 1, 2, 3, 4, 5, 6]
-    told = {**TWO, "kpt_shape": [3, 2], "names": {0: "driver", 1: "passenger"}}
+    told = {**TWO, "kpt_shape": [3, 2], "names": {0: "passenger", 1: "driver"}}
     driver = DriverPose(write_onnx(tmp_path / "plain.onnx", plain, told))(picture)
     assert driver.keypoints.tolist() == [[1, 2], [3, 4], [5, 6]] and driver.scores.tolist() == pytest.approx([0.6] * 3)
 

@@ -6,6 +6,8 @@ import csv
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -227,6 +229,50 @@ def test_drawn_pictures_of_the_same_name_and_videos(tmp_path):
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == ["camera_0.mp4", "x.png", "x_2.png"]
     assert len(list(open_source(tmp_path / "out" / "camera_0.mp4"))) == 5
+
+
+def test_a_drawn_video_that_is_cut_short_is_an_error_and_not_put_in_place(tmp_path, model, drive, monkeypatch):
+    """OpenCV drops frames without a word where the disk is full."""
+
+    class Full:
+        def __init__(self, *args):
+            self.video, self.frames = writer(*args), 0
+
+        def write(self, frame):
+            self.frames += 1
+            if self.frames < 4:
+                self.video.write(frame)
+
+        def __getattr__(self, name):
+            return getattr(self.video, name)
+
+    writer = cv2.VideoWriter
+    Full.fourcc = writer.fourcc
+    monkeypatch.setattr(cv2, "VideoWriter", Full)
+    words = ["predict", f"model={model}", f"source={drive}", f"project={tmp_path / 'runs'}", "records=False"]
+    with pytest.raises(DPoseError, match=r"drive.avi is cut short after 3 of 12 frames: make room in"):
+        run(words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_threads_that_share_a_model_get_their_own_answers(model):
+    pose = DriverPose(model)
+
+    class Slow:
+        def run(self, names, inputs):
+            (blob,) = inputs.values()
+            before = blob.copy()
+            time.sleep(0.02)
+            assert (blob == before).all()  # no other thread writes to it
+            answer = two_persons()
+            answer[0, 4] *= float(blob.max())
+            return [answer]
+
+    pose.session = Slow()
+    pictures = [np.full((48, 64, 3), grey, np.uint8) for grey in (120, 160, 200, 240)] * 2
+    with ThreadPoolExecutor(4) as threads:
+        scores = [driver.score for driver in threads.map(pose, pictures)]
+    assert scores == pytest.approx([0.8 * p.max() / 255 for p in pictures]) and pose.pictures == 8
 
 
 def test_records_hold_every_frame_and_appear_at_the_end(tmp_path):

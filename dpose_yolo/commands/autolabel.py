@@ -8,6 +8,7 @@ from dpose_yolo.commands.check import progress
 from dpose_yolo.commands.common import refuse_foreign
 from dpose_yolo.commands.usage import flag, require, whole
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.folders import listed_paths
 
 OWN = ("source", "teacher", "dst", "split", "driver", "roi", "every", "flip", "overwrite", "empty", "review")
 RULES = ("least", "agree", "sure", "weak")
@@ -97,7 +98,7 @@ def _tell(journal: Any, counts: dict[str, int], flags: dict[str, list[int]]) -> 
 
 
 def _paths(value: Any) -> list[str]:
-    paths = [str(p).strip() for p in (value if isinstance(value, list | tuple) else str(value).split(","))]
+    paths = [str(p) for p in value] if isinstance(value, list | tuple) else listed_paths(str(value))
     if not all(paths):
         raise DPoseError(f"teacher={value} has an empty name: write teacher=a.pt,b.pt")
     twice = next((p for p in paths if paths.count(p) > 1), None)

@@ -60,6 +60,14 @@ def refuse_foreign(settings: dict[str, Any], allowed: Iterable[str], command: st
             raise DPoseError(f"dpose {command} takes no setting {name!r}: {hint}")
 
 
+def with_quantize(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with Ultralytics' former `half=True` under its present name, `quantize=16`."""
+    if "half" not in settings:
+        return settings
+    kept = {k: v for k, v in settings.items() if k != "half"}
+    return {"quantize": 16, **kept} if settings["half"] is True else kept
+
+
 def refuse_non_engine(settings: dict[str, Any], command: str, own: Iterable[str] = ()) -> None:
     """Refuse settings that neither the engine nor the command (`own`) knows; DPOSE's others belong to training."""
     from ultralytics.utils import DEFAULT_CFG_DICT

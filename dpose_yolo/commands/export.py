@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpose_yolo.commands.common import leave_none, output_folder, refuse_non_engine
+from dpose_yolo.commands.common import leave_none, output_folder, refuse_non_engine, with_quantize
 from dpose_yolo.commands.usage import require
 from dpose_yolo.engine.models import engine_model
 from dpose_yolo.errors import DPoseError
@@ -16,6 +16,7 @@ def main(settings: dict[str, Any]) -> int:
     path = Path(str(require(settings, "model", "export")))
     from dpose_yolo.export.options import OWN, read_options, require_data
 
+    settings = with_quantize(settings)
     refuse_non_engine(settings, "export", OWN)
     if path.suffix != ".pt":
         raise DPoseError(f"model={path} is not a .pt checkpoint: export starts from one")

@@ -15,8 +15,11 @@ from typing import Any
 from torch import nn
 from ultralytics.nn.tasks import torch_safe_load
 
+from dpose_yolo.engine.ready import ready_engine
 from dpose_yolo.engine.words import one_line
 from dpose_yolo.errors import DPoseError
+
+ready_engine()
 
 READERS = ("torch.serialization", "torch._weights_only_unpickler")
 READING = ("load", "get_unsafe_globals_in_checkpoint")  # functions of theirs
@@ -73,7 +76,7 @@ def why_unreadable(error: BaseException) -> str | None:
     text = str(cause)
     if "TorchScript" in text:
         return "it is a TorchScript archive: give the .pt file that it was exported from"
-    return DAMAGED if "PytorchStreamReader" in text else NO_CHECKPOINT
+    return DAMAGED if "PytorchStreamReader" in text or isinstance(cause, EOFError) else NO_CHECKPOINT
 
 
 def refused(error: BaseException) -> str | None:

@@ -11,18 +11,18 @@ from typing import Any
 
 from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import img2label_paths
-from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import DATASETS_DIR, LOGGER, RANK
 
 from dpose_yolo.dataset import contained
 from dpose_yolo.dataset.first_look import first_look
-from dpose_yolo.engine.checkpoints import unfinished, why_unreadable
+from dpose_yolo.engine.checkpoints import read_checkpoint, unfinished, why_unreadable
 from dpose_yolo.engine.files import holding, sweep_finished
 from dpose_yolo.engine.label_checks import label_problem
 from dpose_yolo.engine.resume import of_finetuning
 from dpose_yolo.engine.words import engine_line, one_line, plain
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.hints import missing_data, missing_model
+from dpose_yolo.hints import engine_models, missing_data, missing_model
 from dpose_yolo.settings import model_file
 
 
@@ -124,10 +124,10 @@ def require_model_file(model: Any) -> Any:
         return str(shipped)
     path = Path(model)
     if path.suffix in (".yaml", ".yml"):
-        try:
-            layers = yaml_model_load(path)
-        except FileNotFoundError:
-            layers = None
+        layers = None
+        if path.is_file() or str(model) in engine_models():
+            with engine_errors(f"{model} cannot be read as a model YAML"):
+                layers = yaml_model_load(path)
         if layers is not None and not (isinstance(layers, dict) and {"backbone", "head", "kpt_shape"} <= set(layers)):
             raise DPoseError(f"{model} is not the YAML of a pose model: it needs backbone, head and kpt_shape")
         known = layers is not None
@@ -136,6 +136,19 @@ def require_model_file(model: Any) -> Any:
     if not known:
         raise DPoseError(missing_model(model, "give the path of a .pt checkpoint or a model YAML, or dpose-125.yaml"))
     return str(model)
+
+
+def require_lender(name: str, path: str | Path) -> None:
+    """Refuse what is no checkpoint on disk, for a setting that takes weights or features from one.
+
+    Raises:
+        DPoseError: when there is no such file, or it is no .pt that can be read.
+    """
+    if not Path(path).is_file():
+        raise DPoseError(f"{name}: {missing_model(path, 'give the path of a .pt checkpoint')}")
+    if Path(path).suffix != ".pt":
+        raise DPoseError(f"{name}={path} is no checkpoint: give the path of a .pt file")
+    read_checkpoint(path)
 
 
 def run_to_resume(engine: dict[str, Any]) -> dict[str, Any]:
@@ -174,8 +187,7 @@ def require_checkpoint(resume: Any, finetune: bool = False) -> None:
         raise DPoseError("resume needs the run to go on with: name=, or resume=runs/train/weights/last.pt")
     if not Path(str(resume)).is_file():
         raise DPoseError(f"no checkpoint {resume} to resume from: give the path of a last.pt")
-    with engine_errors(f"resume={resume} cannot be read as a checkpoint"):
-        checkpoint = torch_safe_load(str(resume))[0]
+    checkpoint = read_checkpoint(resume)
     if of_finetuning(checkpoint) != finetune:
         if finetune:
             raise DPoseError(

@@ -57,8 +57,12 @@ class DurableTrainer(DistributedTrainer):
         super().check_resume(overrides)
         if self.resume and not overrides.get("save_dir"):
             checkpoint = Path(str(self.args.resume)).resolve()
-            if checkpoint.parent.name == "weights":  # a run that was moved goes on where it lies now
-                self.args.save_dir = str(checkpoint.parent.parent)
+            if checkpoint.parent.name != "weights":
+                raise DPoseError(
+                    f"resume={self.args.resume} does not lie in the folder weights of a run, and its own words "
+                    f"({self.args.save_dir}) may mean another run: set save_dir= to the folder to write to"
+                )
+            self.args.save_dir = str(checkpoint.parent.parent)  # a run that was moved goes on where it lies now
         if RANK > 0:
             self.args.save_dir = str(processes.same_folder(None, self.dpose["lost_after"]))
             return

@@ -13,6 +13,7 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.nn.tasks import load_checkpoint
 
 from dpose_yolo.attention import keypoint_cam, score_gradients
+from dpose_yolo.engine.checkpoints import why_unreadable
 from dpose_yolo.engine.graph import (
     EngineModel,
     attention_layers,
@@ -22,6 +23,7 @@ from dpose_yolo.engine.graph import (
     split_keypoints,
 )
 from dpose_yolo.engine.postures import keypoint_names
+from dpose_yolo.engine.words import one_line
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.hints import missing_model, not_a_pose_model
 
@@ -72,7 +74,7 @@ def load_pose_model(path: str | Path) -> EngineModel:
     try:
         model, _ = load_checkpoint(path)
     except Exception as error:
-        raise DPoseError(f"{path} is not a model checkpoint: {' '.join(str(error).split())[:200]}") from error
+        raise DPoseError(f"{path} is not a model checkpoint: {why_unreadable(error) or one_line(error)}") from error
     if getattr(model, "task", None) != "pose":
         raise DPoseError(not_a_pose_model(path, getattr(model, "task", "non-YOLO")))
     return model

@@ -42,7 +42,7 @@ def hold_folder(folder: Path) -> None:
         raise DPoseError(
             f"cannot write to {folder}: {error.strerror}: set project= to a folder that can be written to"
         ) from error
-    if not _lock(file):
+    if not lock_file(file):
         file.seek(0)
         owner = file.read().strip() or "?"
         file.close()
@@ -55,7 +55,7 @@ def hold_folder(folder: Path) -> None:
     os.environ[HELD_BY_PARENT] = str(folder)
 
 
-def _lock(file: IO[str]) -> bool:
+def lock_file(file: IO[str]) -> bool:
     """Lock a file for this process alone: the lock ends with it, and its loader's workers do not inherit it."""
     try:
         import fcntl

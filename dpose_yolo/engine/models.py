@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,16 @@ def engine_model(path: Any) -> Any:
             raise DPoseError(not_a_pose_model(path, told))
     from ultralytics import YOLO
 
-    from dpose_yolo.engine.ready import ready_engine
+    from dpose_yolo.engine.checkpoints import why_unreadable
+    from dpose_yolo.engine.words import one_line
 
-    ready_engine()
-    try:
-        model = YOLO(str(shipped or path), task="pose")
+    try:  # a full path, since YOLO() removes blanks at the ends
+        model = YOLO(os.path.abspath(shipped or path), task="pose")
         task = getattr(getattr(model, "model", None), "task", model.task)
     except DPoseError:
         raise
     except Exception as error:
-        raise DPoseError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())[:200]}") from error
+        raise DPoseError(f"{path} cannot be loaded as a model: {why_unreadable(error) or one_line(error)}") from error
     if task != "pose":
         raise DPoseError(not_a_pose_model(path, task))
     return model

@@ -1,14 +1,14 @@
-"""What the engine is made to do before it is used: stay offline, read caches safely, take the threads asked for."""
+"""What Ultralytics is made to do before it is used: patches, safe caches, the threads asked for."""
 
 from __future__ import annotations
 
 from dpose_yolo.engine.caches import guard_caches
-from dpose_yolo.engine.offline import keep_offline
+from dpose_yolo.engine.patches import apply_patches
 from dpose_yolo.engine.threads import keep_threads
 
 
 def ready_engine() -> None:
     """To be called wherever the engine is about to be used; calling it again does no harm."""
-    keep_offline()
+    apply_patches()
     guard_caches()
     keep_threads()

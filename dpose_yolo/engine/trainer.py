@@ -97,8 +97,9 @@ class DPoseTrainer(DurableTrainer):
         else:
             images = checks.require_data(engine.get("data"), outside=self.dpose["outside"])["train"]
             engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
-            if isinstance(engine.get("pretrained"), str | Path):
-                checks.require_model_file(engine["pretrained"])
+            for name in ("pretrained", "distill_model"):
+                if isinstance(engine.get(name), str | Path):
+                    checks.require_lender(name, engine[name])
             taken = recipe({**engine, "recipe": self.dpose["recipe"]}, images)
             if RANK in {-1, 0} and (taken or self.dpose["recipe"] == "ultralytics"):
                 LOGGER.info(recipe_line(taken, engine, images))

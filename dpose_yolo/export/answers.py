@@ -92,6 +92,7 @@ class Layout:
         kpt_shape: keypoints and numbers of each.
         nms: the graph holds the suppression too, which the PyTorch model lacks.
         conf: least confidence of the persons behind AP.
+        driver: class that the scores of candidates are of, for a graph that ends in one driver; None for any.
     """
 
     rows: bool
@@ -99,6 +100,7 @@ class Layout:
     kpt_shape: tuple[int, int]
     nms: bool = False
     conf: float = LEAST
+    driver: int | None = None
 
     def read(self, output: torch.Tensor, view: View, rows: bool) -> Answer:
         """The answer in a network's output."""
@@ -110,7 +112,10 @@ class Layout:
             kept = table[scores > self.conf][:MAX_DETECTIONS]
         else:
             table = found[0].T
-            centres, scores = table[:, :2], table[:, 4 : 4 + self.classes].amax(1)
+            of_class = table[:, 4 : 4 + self.classes]
+            centres, scores = table[:, :2], of_class.amax(1)
+            if self.driver is not None:
+                scores = torch.where(of_class[:, self.driver] >= scores, scores, -1.0)
             points = table[:, 4 + self.classes :]
             # a copy: suppression works in place
             kept = non_max_suppression(found.clone(), self.conf, IOU, max_det=MAX_DETECTIONS, nc=self.classes)[0]

@@ -21,6 +21,7 @@ from dpose_yolo.export.parity import compare
 from dpose_yolo.export.single import check_frame, write_single
 from dpose_yolo.export.tensorrt import tensorrt_problems
 from dpose_yolo.images import read_image
+from dpose_yolo.runtime.card import class_names, class_of_driver
 
 
 def export(
@@ -135,9 +136,10 @@ def _prove(
     rows = nms is True or (nms is False and getattr(head, "one2one_cv2", None) is not None)
     conf = max(float(engine.get("conf") or 0.25), LEAST) if nms is True else LEAST
     count, dims = head.kpt_shape
-    layout = Layout(rows, int(head.nc), (int(count), int(dims)), nms is True, conf)
-    reference = Checkpoint(path, layout)
     single = options.single
+    driver = class_of_driver(class_names(yolo.names), single.driver_class, path) if single else None
+    layout = Layout(rows, int(head.nc), (int(count), int(dims)), nms is True, conf, driver)
+    reference = Checkpoint(path, layout)
     size, channels = input_
     if single:
         viewer = Viewer(size, channels, single.frame, single.grey)

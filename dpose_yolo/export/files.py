@@ -14,29 +14,53 @@ from typing import Any
 from ultralytics.utils import LOGGER
 
 from dpose_yolo.engine.checks import engine_errors
+from dpose_yolo.engine.files import lock_file
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
 
+STAGING, OLD = ".dpose-export-", ".old"
 FAILED = ".failed"  # behind the model's name in the file of an export that does not answer as the model does
+
+
+_at_work: set[Path] = set()
 
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A folder inside `folder` to write to, gone when the block ends.
+    """A folder inside `folder` to write to, gone when the block ends; what a killed export left goes first.
 
     Raises:
         DPoseError: when it cannot be made.
     """
     try:
-        place = Path(tempfile.mkdtemp(prefix=".dpose-export-", dir=folder))
+        _sweep(folder)
+        place = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
+        lock = open(place / ".lock", "w", encoding="utf-8")  # noqa: SIM115 - held until the block ends
     except OSError as error:
         raise DPoseError(
             f"nothing can be written in {folder} ({error.strerror}): set project= to a folder of your own"
         ) from error
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with lock:
+        lock_file(lock)
+        _at_work.add(place)
+        try:
+            yield place
+        finally:
+            _at_work.discard(place)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the staging folders of exports that were killed, and put back the file that one had moved aside."""
+    for place in {*folder.glob(f"{STAGING}*")} - _at_work:  # a lock is of the process: it would be given again
+        with suppress(OSError), open(place / ".lock", "r+", encoding="utf-8") as lock:
+            if not lock_file(lock):
+                continue  # at work
+            for old in place.glob(f"*{OLD}"):
+                target = folder / old.name.removesuffix(OLD)
+                if not target.exists():
+                    old.replace(target)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def engine_export(yolo: Any, place: Path, stem: str, settings: dict[str, Any]) -> Path:
@@ -101,10 +125,10 @@ def publish(written: Path, folder: Path, stem: str, report: dict[str, Any] | Non
     if report is not None and not report["passed"]:
         name = stem + FAILED + name.removeprefix(stem)
     target = folder / name
-    old = written.with_name(f"{name}.old")
+    old = written.with_name(f"{name}{OLD}")
     try:
-        if target.exists():
-            target.replace(old)  # a folder does not take the place of another
+        if target.is_dir() or (written.is_dir() and target.exists()):  # a folder does not take the place of another
+            target.replace(old)
         written.replace(target)
     except OSError as error:
         with suppress(OSError):

@@ -12,7 +12,7 @@ from dpose_yolo.export.cache import check_version
 from dpose_yolo.export.single import SingleOptions
 from dpose_yolo.runtime.driver import check_roi
 
-SINGLE_ONLY = ("roi", "frame", "preprocess", "grey")
+SINGLE_ONLY = ("roi", "frame", "preprocess", "grey", "driver_class")
 INT8_ONLY = ("calibrate", "calibration_images", "float_head", "symmetric", "calibration_cache")
 OWN = (
     "single", *SINGLE_ONLY, "int8", *INT8_ONLY, "verify", "split", "images", "outside", "project", "name", "exist_ok",
@@ -99,7 +99,8 @@ def _single(settings: dict[str, Any]) -> SingleOptions:
     preprocess, grey = flag(settings, "preprocess", False), flag(settings, "grey", False)
     if grey and not preprocess:
         raise DPoseError("grey=True says which pictures the graph prepares: set preprocess=True too, or leave it out")
-    return SingleOptions(check_roi(settings.get("roi")), _frame(settings.get("frame")), preprocess, grey)
+    roi, frame = check_roi(settings.get("roi")), _frame(settings.get("frame"))
+    return SingleOptions(roi, frame, preprocess, grey, settings.get("driver_class"))
 
 
 def _frame(value: Any) -> tuple[int, int] | None:

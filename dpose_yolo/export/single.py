@@ -20,7 +20,7 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.export.graph import Graph
 from dpose_yolo.export.resize import resize
 from dpose_yolo.report.drawing import replacing
-from dpose_yolo.runtime.card import SINGLE
+from dpose_yolo.runtime.card import SINGLE, class_names, class_of_driver
 from dpose_yolo.runtime.pictures import PADDING, Placement
 
 LOWEST_OPSET = 13  # axes as inputs; older ones are not worth the second way to write everything
@@ -37,12 +37,14 @@ class SingleOptions:
         preprocess: take uint8 pictures (1, H, W, C) in BGR order rather than letterboxed floats: of the size of `frame`
             (the letterbox is then in the graph, and results are in pixels of the frame), else of the network's input.
         grey: those pictures have one channel.
+        driver_class: name or number of the driver's class, see `runtime.card.class_of_driver`.
     """
 
     roi: tuple[float, float, float, float] | None = None
     frame: tuple[int, int] | None = None
     preprocess: bool = False
     grey: bool = False
+    driver_class: Any = None
 
 
 def write_single(source: str | Path, target: str | Path, options: SingleOptions) -> Path:
@@ -64,11 +66,12 @@ def write_single(source: str | Path, target: str | Path, options: SingleOptions)
     opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     channels, height, width, candidates = _check(model, source, opset)
     kpt_shape = ast.literal_eval(told["kpt_shape"])
-    classes = len(ast.literal_eval(told["names"]))
+    names = class_names(ast.literal_eval(told["names"]))
+    classes, driver = len(names), class_of_driver(names, options.driver_class, source)
     place = check_frame(options, (height, width))
     inside = options.preprocess and options.frame is not None
     tail = Graph(model.graph, opset)
-    _choose(tail, model.graph.output[0].name, classes, kpt_shape, options.roi, place, inside)
+    _choose(tail, model.graph.output[0].name, classes, driver, kpt_shape, options.roi, place, inside)
     head = Graph(model.graph, opset)
     head.count = tail.count
     if options.preprocess:
@@ -126,14 +129,18 @@ def _check(model: Any, source: str | Path, opset: int) -> tuple[int, int, int, i
     return shapes[0][1], shapes[0][2], shapes[0][3], shapes[1][2]
 
 
-def _choose(g: Graph, output: str, classes: int, kpt_shape: Any, roi: Any, place: Placement, to_frame: bool) -> None:
+def _choose(
+    g: Graph, output: str, classes: int, driver: int, kpt_shape: Any, roi: Any, place: Placement, to_frame: bool
+) -> None:
     """Nodes from all candidates to the likeliest one."""
     scores = g.slice(output, 4, 4 + classes)
     if classes > 1:
         if g.opset >= 18:
-            scores = g.add("ReduceMax", scores, g.constant([1], np.int64), keepdims=1)
+            most = g.add("ReduceMax", scores, g.constant([1], np.int64), keepdims=1)
         else:
-            scores = g.add("ReduceMax", scores, axes=[1], keepdims=1)
+            most = g.add("ReduceMax", scores, axes=[1], keepdims=1)
+        scores = g.slice(output, 4 + driver, 5 + driver)
+        scores = g.add("Where", g.add("GreaterOrEqual", scores, most), scores, g.constant(-1.0))
     if roi is not None:
         corners = place.forward(np.asarray(roi).reshape(2, 2) * place.picture[::-1])
         kept = []

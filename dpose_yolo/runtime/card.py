@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Card:
         size: height and width of the input, pixels.
         channels: 1 or 3 of the input.
         dtype: of the input: float32, float16 or uint8.
-        classes: number of classes.
+        classes: their names.
         kpt_shape: number of keypoints, and 2 (x, y) or 3 (x, y, confidence).
         names: of the keypoints.
         frame: height and width of the camera pictures that a graph with the letterbox inside takes, None otherwise.
@@ -37,7 +38,7 @@ class Card:
     size: tuple[int, int]
     channels: int
     dtype: str
-    classes: int
+    classes: tuple[str, ...]
     kpt_shape: tuple[int, int]
     names: tuple[str, ...]
     frame: tuple[int, int] | None = None
@@ -120,7 +121,7 @@ def read_card(session: Any, path: str | Path) -> Card:
         raise DPoseError(f"{path} is a {task} model, not a pose model: export a model that `dpose train` trained")
     if not _is_shape(shape):
         raise DPoseError(f"{path} has kpt_shape {shape!r} in its metadata: export it again with `dpose export`")
-    classes = len(told["names"]) if isinstance(told.get("names"), dict | list) else 1
+    classes = class_names(told.get("names"))
     inputs, outputs = session.get_inputs(), session.get_outputs()
     single = told.get(SINGLE)
     known: dict[str, Any] = {
@@ -131,7 +132,7 @@ def read_card(session: Any, path: str | Path) -> Card:
     }
     if isinstance(single, dict):
         return Card(kind="single", **known, **_single_input(path, inputs, outputs, told, single))
-    kind, width = ("rows", 6) if told.get("end2end") or _has_nms(told) else ("anchors", 4 + classes)
+    kind, width = ("rows", 6) if told.get("end2end") or _has_nms(told) else ("anchors", 4 + len(classes))
     found = list(outputs[0].shape)
     at = 2 if kind == "rows" else 1
     expected = width + shape[0] * shape[1]
@@ -141,6 +142,40 @@ def read_card(session: Any, path: str | Path) -> Card:
             "pose models: export it again with `dpose export`"
         )
     return Card(kind=kind, **known, **_plain_input(path, inputs, told))
+
+
+def class_names(told: Any) -> tuple[str, ...]:
+    """Names of a model's classes, in their order; one without a name where it tells none."""
+    if isinstance(told, dict) and told:
+        return tuple(str(told[k]) for k in sorted(told))
+    return tuple(map(str, told)) if isinstance(told, list | tuple) and told else ("0",)
+
+
+def class_of_driver(names: Sequence[str], asked: Any, model: Any) -> int:
+    """Number of the class that is the driver.
+
+    Args:
+        names: of the model's classes.
+        asked: name or number of the class. None is the class `driver`, else the first, if the others are numbers.
+        model: its file, for the error line.
+
+    Raises:
+        DPoseError: for a class that is not there, and several classes of which none is called driver.
+    """
+    known = ", ".join(names[:20])
+    plain = [name.strip().lower() for name in names]
+    if asked is None:
+        if "driver" in plain:
+            return plain.index("driver")
+        if len(names) == 1 or all(name.removeprefix("class").isdecimal() for name in plain):
+            return 0
+        raise DPoseError(f"{model} has the classes {known}: say which is the driver's, e.g. driver_class={names[0]}")
+    text = str(asked).strip().lower()
+    if plain.count(text) == 1:
+        return plain.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    raise DPoseError(f"driver_class={asked} is no class of {model}: it has {known}")
 
 
 def _plain_input(path: Path, inputs: list[Any], told: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,6 +80,7 @@ class Gallery:
         self.files: dict[str, int] = {}
         self._stack, self._source = ExitStack(), ""
         self._video: cv2.VideoWriter | None = None
+        self._file, self._written = Path(), 0
         self._size = (0, 0)
 
     def __enter__(self) -> Gallery:
@@ -86,9 +88,14 @@ class Gallery:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Put the last video in place, unless the block failed."""
-        self._release()
-        self._stack.__exit__(*error)
+        """Put the last video in place, unless the block failed or the video is cut short."""
+        try:
+            self._release(whole=error[0] is None)
+        except DPoseError:
+            error = sys.exc_info()
+            raise
+        finally:
+            self._stack.__exit__(*error)
 
     def add(self, frame: Frame, driver: Driver | None, text: str = "") -> None:
         """Draw and write one frame.
@@ -110,14 +117,16 @@ class Gallery:
         if drawn.shape[1::-1] != self._size:  # a camera that was opened again may give another size
             drawn = cv2.resize(drawn, self._size)
         self._video.write(drawn)
+        self._written += 1
 
     def _begin(self, frame: Frame, size: tuple[int, int]) -> cv2.VideoWriter:
         """End the video before, and start that of a new source."""
         self._release()
         self._stack.close()
+        self._written = 0
         stem = f"camera_{frame.name}" if frame.name.isdigit() else Path(frame.name).stem
         name = self._free(re.sub(r"[^\w.-]+", "_", stem) or "stream", ".mp4")  # a URL may hold anything
-        temporary = self._stack.enter_context(replacing(self.folder / name))
+        self._file = temporary = self._stack.enter_context(replacing(self.folder / name))
         code = cv2.VideoWriter.fourcc(*"mp4v")
         video = cv2.VideoWriter(str(temporary), code, frame.fps or FPS, size)
         if not video.isOpened():
@@ -125,10 +134,21 @@ class Gallery:
         self._source, self._size = frame.name, size
         return video
 
-    def _release(self) -> None:
-        if self._video is not None:
-            self._video.release()
-        self._video, self._source = None, ""
+    def _release(self, whole: bool = True) -> None:
+        """End a video; OpenCV does not say that a disk is full, so what was to be `whole` is counted."""
+        if self._video is None:
+            return
+        self._video.release()
+        self._video, source, self._source = None, self._source, ""
+        if whole:
+            written = cv2.VideoCapture(str(self._file))
+            frames = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+            written.release()
+            if frames < self._written:
+                raise DPoseError(
+                    f"the drawn video of {source} is cut short after {frames} of {self._written} frames: make room in "
+                    f"{self.folder}, or set save=False"
+                )
 
     def _free(self, stem: str, suffix: str) -> str:
         """A file name not used before: pictures of several folders may have the same."""

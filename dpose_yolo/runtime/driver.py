@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import cv2
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.runtime.card import open_session, read_card
+from dpose_yolo.runtime.card import class_of_driver, open_session, read_card
 from dpose_yolo.runtime.frames import Frame, Source
 from dpose_yolo.runtime.pictures import Letterbox, Placement, network_input, plain_picture, with_channels
 from dpose_yolo.runtime.sources import open_source
@@ -37,57 +39,28 @@ class Driver:
     score: float
 
 
-class DriverPose:
-    """An exported driver-pose model, ready to run.
-
-    The driver is the likeliest person in the picture, or in a region of it: the one that non-maximum suppression would
-    keep first, so none is needed.
+class DriverFinder(ABC):
+    """A model that finds the driver in a picture. Threads may share one: they take turns.
 
     Attributes:
-        card: what the model says about itself.
         names: its K keypoint names.
+        bits: used bits of 16-bit pictures.
         seconds: time spent since the start: `prepare`, `network`, `read`.
         pictures: number of pictures looked at.
     """
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        conf: float = 0.25,
-        roi: Sequence[float] | None = None,
-        bits: int = 16,
-        device: Any = "cpu",
-        threads: int | None = None,
-    ):
-        """Load a model.
+    names: Sequence[str]
 
-        Args:
-            model: .onnx file that `dpose export` wrote.
-            conf: a driver less likely than this is none.
-            roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
-            bits: used bits of 16-bit pictures, 8 to 16.
-            device: `cpu`, or a number for an NVIDIA card.
-            threads: CPU threads of the network; None leaves it to onnxruntime.
-
-        Raises:
-            DPoseError: for a file that is no driver-pose model, or a setting that is not allowed.
-        """
+    def __init__(self, conf: float, roi: Sequence[float] | None, bits: int):
+        """See `DriverPose`."""
         if isinstance(conf, bool) or not isinstance(conf, int | float) or not 0 <= conf <= 1:
             raise DPoseError(f"conf={conf} is not allowed: give a confidence from 0 to 1")
         if isinstance(bits, bool) or not isinstance(bits, int) or not 8 <= bits <= 16:
             raise DPoseError(f"bits={bits} is not allowed: give the used bits of 16-bit pictures, 8 to 16")
         self.conf, self.roi, self.bits = conf, check_roi(roi), bits
-        self.session = open_session(model, device, threads)
-        self.card = card = read_card(self.session, model)
-        if self.roi is not None and card.kind == "single":
-            raise DPoseError(f"{model} ends in one driver, chosen in the graph: give roi= to `dpose export` instead")
-        self.names = card.names
         self.seconds = dict.fromkeys(("prepare", "network", "read"), 0.0)
         self.pictures = 0
-        self._letterbox = Letterbox(card.size)
-        self._input = self.session.get_inputs()[0].name
-        self._blob = np.empty((1, card.channels, *card.size), np.dtype(card.dtype)) if card.dtype != "uint8" else None
+        self._lock = threading.Lock()
 
     def __call__(self, picture: Any) -> Driver | None:
         """The driver in a picture.
@@ -101,16 +74,14 @@ class DriverPose:
         Raises:
             DPoseError: for an empty picture, or one of another shape or type.
         """
-        start = time.perf_counter()
-        blob, place = self._prepare(plain_picture(picture, self.bits))
-        ready = time.perf_counter()
-        outputs = self.session.run(None, {self._input: blob})
-        done = time.perf_counter()
-        driver = self._read([np.asarray(o, np.float32) for o in outputs], place)
-        for name, seconds in zip(self.seconds, (ready - start, done - ready, time.perf_counter() - done), strict=True):
-            self.seconds[name] += seconds
-        self.pictures += 1
+        with self._lock:
+            driver = self._find(plain_picture(picture, self.bits))
+            self.pictures += 1
         return driver
+
+    @abstractmethod
+    def _find(self, picture: np.ndarray) -> Driver | None:
+        """The driver in a plain picture, (H, W) or (H, W, 3) BGR uint8; times go to `seconds`."""
 
     def stream(self, source: Any, **settings: Any) -> Iterator[tuple[Frame, Driver | None]]:
         """Frames of a source, each with its driver, one at a time.
@@ -133,6 +104,69 @@ class DriverPose:
                 opened.refuse(frame, error)
                 continue
             yield frame, driver
+
+
+class DriverPose(DriverFinder):
+    """An exported driver-pose model, ready to run.
+
+    The driver is the likeliest person of the driver's class in the picture, or in a region of it: the one that
+    non-maximum suppression would keep first, so none is needed.
+
+    Attributes:
+        card: what the model says about itself.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        conf: float = 0.25,
+        roi: Sequence[float] | None = None,
+        bits: int = 16,
+        device: Any = "cpu",
+        threads: int | None = None,
+        driver_class: Any = None,
+    ):
+        """Load a model.
+
+        Args:
+            model: .onnx file that `dpose export` wrote.
+            conf: a driver less likely than this is none.
+            roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
+            bits: used bits of 16-bit pictures, 8 to 16.
+            device: `cpu`, or a number for an NVIDIA card.
+            threads: CPU threads of the network; None leaves it to onnxruntime.
+            driver_class: name or number of the driver's class, see `class_of_driver`.
+
+        Raises:
+            DPoseError: for a file that is no driver-pose model, or a setting that is not allowed.
+        """
+        super().__init__(conf, roi, bits)
+        self.session = open_session(model, device, threads)
+        self.card = card = read_card(self.session, model)
+        if self.roi is not None and card.kind == "single":
+            raise DPoseError(f"{model} ends in one driver, chosen in the graph: give roi= to `dpose export` instead")
+        if driver_class is not None and card.kind == "single":
+            raise DPoseError(
+                f"{model} ends in one driver, chosen in the graph: give driver_class= to `dpose export` instead"
+            )
+        self._class = 0 if card.kind == "single" else class_of_driver(card.classes, driver_class, model)
+        self.names = card.names
+        self._letterbox = Letterbox(card.size)
+        self._input = self.session.get_inputs()[0].name
+        self._blob = np.empty((1, card.channels, *card.size), np.dtype(card.dtype)) if card.dtype != "uint8" else None
+
+    def _find(self, picture: np.ndarray) -> Driver | None:
+        """See the base."""
+        start = time.perf_counter()
+        blob, place = self._prepare(picture)
+        ready = time.perf_counter()
+        outputs = self.session.run(None, {self._input: blob})
+        done = time.perf_counter()
+        driver = self._read([np.asarray(o, np.float32) for o in outputs], place)
+        for name, seconds in zip(self.seconds, (ready - start, done - ready, time.perf_counter() - done), strict=True):
+            self.seconds[name] += seconds
+        return driver
 
     def _prepare(self, picture: np.ndarray) -> tuple[np.ndarray, Placement]:
         """The network's input, and where the picture lies in what its outputs are measured in."""
@@ -169,8 +203,7 @@ class DriverPose:
             found = outputs[0][0] if card.kind == "anchors" else outputs[0][0].T  # (numbers of a candidate, candidates)
             if not found.shape[1]:
                 return None
-            of_class = found[4 : 4 + card.classes] if card.kind == "anchors" else found[4:5]
-            scores = of_class[0] if len(of_class) == 1 else of_class.max(0)
+            scores = self._scores(found)
             if self.roi is not None:
                 scores = np.where(self._inside(found, place), scores, np.float32(-1))
             best = int(scores.argmax())
@@ -184,6 +217,16 @@ class DriverPose:
         sure = points[:, 2] if points.shape[1] == 3 else np.full(len(points), score, np.float32)
         corners = place.back(box.reshape(2, 2)).astype(np.float32).reshape(4)
         return Driver(corners, place.back(points[:, :2]).astype(np.float32), sure.astype(np.float32), score)
+
+    def _scores(self, found: np.ndarray) -> np.ndarray:
+        """Score of each candidate as the driver; -1 for those that are likelier of another class."""
+        if self.card.kind == "rows":
+            own, scores = found[5] == self._class, found[4]
+        else:
+            of_class = found[4 : 4 + len(self.card.classes)]
+            scores = of_class[self._class]
+            own = ~(scores < of_class.max(0))  # numbers that are none stay, and are refused
+        return np.where(own, scores, np.float32(-1))
 
     def _inside(self, found: np.ndarray, place: Placement) -> np.ndarray:
         """Which candidates have the centre of their box in the region of interest."""

@@ -29,10 +29,11 @@ class OneEuro:
         Raises:
             DPoseError: for a number out of its range.
         """
-        if not (min_cutoff > 0 and speed_cutoff > 0 and beta >= 0 and forget >= 0):
+        values = (min_cutoff, beta, speed_cutoff, forget)
+        if not (min_cutoff > 0 and speed_cutoff > 0 and beta >= 0 and forget >= 0 and np.isfinite(values).all()):
             raise DPoseError(
                 f"min_cutoff={min_cutoff} and speed_cutoff={speed_cutoff} have to be above 0, beta={beta} and "
-                f"forget={forget} not below"
+                f"forget={forget} not below, and none of them infinite"
             )
         self.min_cutoff, self.beta, self.speed_cutoff, self.forget = min_cutoff, beta, speed_cutoff, forget
         self._time: float | None = None

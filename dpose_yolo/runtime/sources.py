@@ -30,8 +30,8 @@ def open_source(source: Any, *, patience: float = 30.0, capture: Callable[[Any],
     """Open whatever shows a driver.
 
     Args:
-        source: picture or video file, folder of them, pattern (`drive/*.png`), camera number, URL of a stream or of a
-            video file, one array, or an iterable of arrays.
+        source: picture or video file, folder with all below it, pattern (`drive/*.png`), camera number, URL of a stream
+            or of a video file, one array, or an iterable of arrays.
         patience: seconds without a picture after which a camera is given up.
         capture: opens a video or camera, as `cv2.VideoCapture` does.
 
@@ -61,7 +61,7 @@ def _files(text: str) -> list[Path]:
             raise DPoseError(f"{path} is no picture or video: expected a file ending in {_endings()}")
         return [path]
     if path.is_dir():
-        found = sorted(path.iterdir())
+        found = sorted(path.rglob("*"))
     elif glob.has_magic(text):
         found = sorted(Path(f) for f in glob.glob(text, recursive=True))
     else:

@@ -174,7 +174,7 @@ def values_of(value: Any) -> list[Any]:
     """
     if isinstance(value, list | tuple):
         return [parse_value(v) if isinstance(v, str) else v for v in value]
-    if not isinstance(value, str) or "," not in value:
+    if not isinstance(value, str) or "," not in value or Path(value).exists():
         return [value]
     try:
         parts = yaml.safe_load(f"[{value}]")
