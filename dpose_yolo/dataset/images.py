@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from dpose_yolo.dataset.hashes import content_hash, difference_hash
 
 SMALLEST = 10  # pixels a side; the engine refuses smaller images
 LARGEST_FILE = 500_000_000  # bytes
 FLAT = 2.0  # grey levels; a picture with less contrast has no hash worth comparing
+# Pillow's readers of the kinds that the engine takes (DNG is a TIFF, JP2 a JPEG2000), and of PGM and PPM.
+RASTER = ("AVIF", "BMP", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 SIDE = 64  # pixels of the small grey picture that two images are compared by
 
 
@@ -60,15 +63,26 @@ def look(path: str) -> Look:
     return Look(None, width, height, fingerprint, _hash(grey))
 
 
+def open_picture(source: Any) -> Image.Image:
+    """Open a picture file or stream by Pillow's raster formats; PostScript, which would start Ghostscript, is none."""
+    Image.init()
+    return Image.open(source, formats=[name for name in RASTER if name in Image.OPEN])
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture that is turned as its EXIF says."""
+    # Pillow turns the size of a TIFF by itself, depending on its version: the tags have it unturned
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+    return (height, width) if image.getexif().get(274) in (5, 6, 7, 8) else (width, height)
+
+
 def _decode(content: bytes) -> tuple[int, int, Image.Image]:
     """Width, height and a small grey picture."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)  # odd metadata
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            if image.getexif().get(274) in (5, 6, 7, 8):  # lies on its side
-                width, height = height, width
+        with open_picture(io.BytesIO(content)) as image:
+            width, height = upright_size(image)
             image.draft("L", (2 * SIDE, 2 * SIDE))  # JPEG: every byte is decoded, but in small
             return width, height, image.convert("L")
 
