@@ -76,7 +76,10 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         (".onnx: records=True", "write poses.csv and poses.json, with the time of each frame"),
         (".onnx: conf=0.25 roi=", "least confidence; where the driver's centre has to be, x1,y1,x2,y2 in shares"),
         (".onnx: smooth=False", "True, or min_cutoff,beta of the One Euro filter: steady points in a video"),
-        (".onnx: bits=16 patience=30", "used bits of 16-bit pictures; seconds until a lost camera is given up"),
+        (
+            ".onnx: bits=12 patience=30",
+            "used bits of 16-bit pictures (found in each); seconds until a lost camera is given up",
+        ),
         (".onnx: device=cpu threads=", "CPU threads of the network"),
         (".pt: conf= imgsz= device= save_txt= ...", "any setting of the engine's prediction"),
         _PROJECT,

@@ -6,11 +6,14 @@ import io
 import warnings
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dpose_yolo.dataset.hashes import content_hash, difference_hash
+from dpose_yolo.runtime.pictures import plain_picture, with_channels
+from dpose_yolo.runtime.sources import READ
 
 SMALLEST = 10  # pixels a side; the engine refuses smaller images
 LARGEST_FILE = 500_000_000  # bytes
@@ -66,7 +69,10 @@ def look(path: str) -> Look:
 def open_picture(source: Any) -> Image.Image:
     """Open a picture file or stream by Pillow's raster formats; PostScript, which would start Ghostscript, is none."""
     Image.init()
-    return Image.open(source, formats=[name for name in RASTER if name in Image.OPEN])
+    try:
+        return Image.open(source, formats=[name for name in RASTER if name in Image.OPEN])
+    except (UnidentifiedImageError, ImportError) as error:  # the engine's `Image.open` then looks for a HEIF reader
+        raise UnidentifiedImageError("no picture of a kind that can be read") from error
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -83,8 +89,18 @@ def _decode(content: bytes) -> tuple[int, int, Image.Image]:
         warnings.simplefilter("ignore", UserWarning)  # odd metadata
         with open_picture(io.BytesIO(content)) as image:
             width, height = upright_size(image)
+            if image.mode[0] in "IF" or _is_deep(image, content):  # Pillow would cut off what is above 255
+                picture = plain_picture(cv2.imdecode(np.frombuffer(content, np.uint8), READ))
+                return width, height, Image.fromarray(with_channels(picture, 1))
             image.draft("L", (2 * SIDE, 2 * SIDE))  # JPEG: every byte is decoded, but in small
             return width, height, image.convert("L")
+
+
+def _is_deep(image: Image.Image, content: bytes) -> bool:
+    """Whether a coloured PNG or TIFF has 16 bits, of which Pillow keeps the highest 8."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(258, (8,))) > 8
+    return image.format == "PNG" and content[24:25] == b"\x10"
 
 
 def _hash(grey: Image.Image) -> int:

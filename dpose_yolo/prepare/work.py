@@ -14,6 +14,7 @@ import cv2
 from dpose_yolo.dataset.files import IMAGE_SUFFIXES
 from dpose_yolo.dataset.images import look
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 from dpose_yolo.prepare.choose import Variety
 from dpose_yolo.prepare.frames import Video, jpeg, thumbnail
 from dpose_yolo.prepare.output import Output
@@ -127,8 +128,10 @@ def _copy(job: Pictures, out: Output, tick: Tick) -> tuple[Rows, Lost]:
 
 
 def _as_png(file: Path) -> bytes | None:
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    return None if image is None else cv2.imencode(".png", image)[1].tobytes()
+    try:
+        return bytes(cv2.imencode(".png", read_image(file))[1])
+    except DPoseError:
+        return None
 
 
 def _frames(job: Frames, out: Output, quality: int, tick: Tick) -> tuple[Rows, Lost]:

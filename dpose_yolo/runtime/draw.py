@@ -73,7 +73,7 @@ class Gallery:
         files: names used so far, the largest share of what this keeps in memory.
     """
 
-    def __init__(self, folder: str | Path, names: Sequence[str], bits: int = 16):
+    def __init__(self, folder: str | Path, names: Sequence[str], bits: int | None = None):
         """See the class; `names` and `bits` are the model's keypoint names and the used bits of 16-bit pictures."""
         self.folder, self.names, self.bits = Path(folder), list(names), bits
         self.files: dict[str, int] = {}
