@@ -21,6 +21,8 @@ from dpose_yolo.runtime.pictures import plain_picture, with_channels
 SURE = 0.5  # keypoints below this confidence are hidden or guessed, and not drawn
 WRITABLE = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FPS = 25.0  # of a video whose source tells none
+FASTEST = 240.0  # frames a second of a drawn video
+LONGEST_STILL = 60.0  # seconds that a frame is repeated at most
 
 
 def draw_driver(picture: np.ndarray, driver: Driver | None, names: Sequence[str], text: str = "") -> np.ndarray:
@@ -79,6 +81,7 @@ class Gallery:
         self.files: dict[str, int] = {}
         self._stack, self._source = ExitStack(), ""
         self._video: cv2.VideoWriter | None = None
+        self._rate, self._start, self._written = FPS, 0.0, 0
         self._size = (0, 0)
 
     def __enter__(self) -> Gallery:
@@ -109,7 +112,11 @@ class Gallery:
             self._video = self._begin(frame, (drawn.shape[1], drawn.shape[0]))
         if drawn.shape[1::-1] != self._size:  # a camera that was opened again may give another size
             drawn = cv2.resize(drawn, self._size)
-        self._video.write(drawn)
+        # a frame is repeated until the next one is due, so that the video is as long as its source; none is left out
+        due = round((frame.seconds - self._start) * self._rate) + 1 - self._written
+        for _ in range(min(max(due, 1), round(LONGEST_STILL * self._rate))):
+            self._video.write(drawn)
+        self._written += max(due, 1)
 
     def _begin(self, frame: Frame, size: tuple[int, int]) -> cv2.VideoWriter:
         """End the video before, and start that of a new source."""
@@ -119,7 +126,8 @@ class Gallery:
         name = self._free(re.sub(r"[^\w.-]+", "_", stem) or "stream", ".mp4")  # a URL may hold anything
         temporary = self._stack.enter_context(replacing(self.folder / name))
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(temporary), code, frame.fps or FPS, size)
+        self._rate, self._start, self._written = min(frame.fps or FPS, FASTEST), frame.seconds or 0.0, 0
+        video = cv2.VideoWriter(str(temporary), code, self._rate, size)
         if not video.isOpened():
             raise DPoseError(f"this OpenCV cannot write a video of {frame.name}: set save=False")
         self._source, self._size = frame.name, size
