@@ -45,9 +45,12 @@ LEVERS: dict[str, dict[str, Any]] = {
     "rate+": {"lr0": 0.004},
     "rate++": {"lr0": 0.008},
     "decay+": {"weight_decay": 0.05},
-    "mosaic+flip": {**MOSAIC, "fliplr": 0.5},
-    "mosaic+rate+": {**MOSAIC, "lr0": 0.004},
-    "mosaic+flip+rate+": {**MOSAIC, "fliplr": 0.5, "lr0": 0.004},
+    "scale-+rate+": {"scale": 0.25, "lr0": 0.004},
+    "scale--+rate+": {"scale": 0.1, "lr0": 0.004},
+    "scale-+rate+translate-": {"scale": 0.25, "lr0": 0.004, "translate": 0.05},
+    "scale-+rate+colour-": {"scale": 0.25, "lr0": 0.004, "hsv_h": 0.0, "hsv_s": 0.35, "hsv_v": 0.2},
+    "scale-+rate--": {"scale": 0.25, "lr0": 0.0005},
+    "scale-+rate+mosaic": {**MOSAIC, "scale": 0.25, "lr0": 0.004},
 }
 OWN = ("levers", "dpose", "seeds", "parallel", "project", "name")
 

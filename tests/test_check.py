@@ -349,3 +349,14 @@ def test_wrong_settings_get_one_line(clean, tmp_path, words, line):
     with pytest.raises(DPoseError, match=line):
         run(["check", f"data={clean / 'data.yaml'}", f"project={tmp_path}", *words])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_postscript_named_like_a_picture_starts_no_program(tmp_path, monkeypatch):
+    import subprocess
+
+    from dpose_yolo.dataset.images import look
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a program was started"))
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n")
+    assert look(str(file)).problem == "no picture of a kind that can be read"

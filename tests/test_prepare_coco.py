@@ -254,3 +254,132 @@ def test_real_labels_there_and_back(shared_data, tmp_path):
     for row in rows:
         truth = labels_of(data, f"images/val/{Path(row['file']).name}")
         assert np.abs(labels_of(tmp_path / "set", row["file"]) - truth).max() < 1e-4, row
+
+
+def splits(root: Path, names: dict[str, str], folders: dict[str, str]) -> Path:
+    """A COCO tree whose numbering restarts in each split; each split's pictures have a size of their own."""
+    for n, part in enumerate(names):
+        size = (80 + 10 * n, 60)
+        records = [{"id": i, "file_name": f"{i}.jpg", "width": size[0], "height": 60} for i in range(3 - n)]
+        if part in folders:
+            for record in records:
+                image(root / folders[part] / record["file_name"], record["id"], size)
+        for record in records:  # a JSON that does not tell the sizes cannot notice other pictures
+            del record["width"], record["height"]
+        raw = {"images": records, "categories": [person()]}
+        raw["annotations"] = [annotation(r["id"], [10, 10, 50, 40]) for r in records]
+        (root / names[part]).parent.mkdir(parents=True, exist_ok=True)
+        (root / names[part]).write_text(json.dumps(raw))
+    return root
+
+
+TREES = {
+    "roboflow": ("train/_annotations.coco.json", "valid/_annotations.coco.json", "train", "valid"),
+    "official": ("annotations/person_keypoints_train2017.json", "annotations/person_keypoints_val2017.json",
+                 "train2017", "val2017"),
+    "words": ("training.json", "instances_validation.json", "images/training", "images/validation"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_pictures_of_a_split_are_those_of_its_own_folder(tmp_path, tree, capsys):
+    train, val, of_train, of_val = TREES[tree]
+    root = splits(tmp_path / "src", {"train": train, "val": val}, {"train": of_train, "val": of_val})
+    if tree == "official":
+        for name in ("captions_train2017", "instances_train2017", "instances_val2017", "image_info_test2017"):
+            (root / "annotations" / f"{name}.json").write_text("{}")
+    rows = prepare("coco", root, tmp_path / "set")
+    assert Counter(r["split"] for r in rows) == {"train": 3, "val": 2}
+    for row in rows:
+        width = cv2.imread(str(tmp_path / "set" / row["file"])).shape[1]
+        assert width == {"train": 80, "val": 90}[row["split"]], row
+    if tree == "official":
+        assert "passed over, of another task: annotations/captions_train2017.json" in capsys.readouterr().out
+
+
+def test_labels_never_go_to_the_pictures_of_another_split(tmp_path):
+    """Where the pictures of val are missing, those of the same names in train are others."""
+    root = splits(tmp_path / "src", {"train": "train.json", "val": "val.json"}, {"train": "train"})
+    rows = prepare("coco", root, tmp_path / "set")
+    assert Counter(r["split"] for r in rows) == {"train": 3}
+    lost = json.loads((tmp_path / "set" / "prepare.json").read_text())["left_out"]
+    assert lost["picture that is not there"]["count"] == 2
+
+
+def test_two_folders_with_the_same_names_are_refused(tmp_path):
+    root = splits(tmp_path / "src", {"train": "labels.json"}, {"train": "front"})
+    for i in range(3):
+        image(root / "rear" / f"{i}.jpg", 9)
+    with pytest.raises(DPoseError, match=r"may be those in .*front or in .*rear: set images= to the right"):
+        run(["prepare", "coco", f"src={root}", f"dst={tmp_path / 'set'}"])
+    assert len(prepare("coco", root, tmp_path / "set", "images=front")) == 3
+
+
+@pytest.mark.parametrize("name", ["labels.json", "trainval.json"])
+def test_json_files_of_no_split_are_named(tmp_path, name):
+    root = splits(tmp_path / "src", {"train": "train.json", "other": name}, {"train": "train"})
+    with pytest.raises(DPoseError, match=rf"{name} does not say of which split it is"):
+        run(["prepare", "coco", f"src={root}", f"dst={tmp_path / 'set'}"])
+
+
+def test_annotations_that_are_mended_or_leave_their_image_out(tmp_path, capsys):
+    names = ["ok", "text_ids", "flat", "no_box", "bare", "nowhere", "short", "flat_and_bare"]
+    file = small(tmp_path / "src", [f"{n}.jpg" for n in names])
+    raw = json.loads(file.read_text())
+    given = raw["annotations"]
+    given[1] |= {"image_id": "1", "category_id": "1", "iscrowd": "0"}
+    given[2]["bbox"] = [10, 10, 0, 40]
+    del given[3]["bbox"]
+    given[4]["keypoints"] = []
+    given[5] |= {"bbox": [0, 0, 0, 0], "keypoints": [0] * 51}
+    given[6]["keypoints"] = given[6]["keypoints"][:-3]
+    given[7] |= {"bbox": [0, 0, 0, 0], "keypoints": []}
+    file.write_text(json.dumps(raw))
+    rows = prepare("coco", file, tmp_path / "set", "empty=True")
+    assert [Path(r["file"]).stem for r in rows] == names[:5]
+    points = np.array(given[2]["keypoints"]).reshape(-1, 3)[:, :2] / (80, 60)
+    for row in rows[2:4]:
+        box = labels_of(tmp_path / "set", row["file"])[0, 1:5]
+        assert np.allclose(box[:2] - box[2:] / 2, points.min(0), atol=1e-5) and np.allclose(box[2:], np.ptp(points, 0))
+    assert not labels_of(tmp_path / "set", rows[4]["file"])[0, 5:].any()
+    out = capsys.readouterr().out
+    assert "2 persons have no box of any extent: it is drawn around their keypoints" in out
+    assert "1 persons have no keypoints" in out and "left out: 3 x image with an unusable person" in out
+    assert "short.jpg: keypoints of image 6 of labels.json must be 51 numbers" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"category_id": 7}, "annotation 1 of .* has the category_id 7, which no category of the file has"),
+        ({"iscrowd": "maybe"}, "annotation 1 of .* has iscrowd 'maybe': write 0 or 1"),
+        ({}, r"images 0 and 1 of .* are one picture, images/a.jpg: give its persons one image id"),
+    ],
+)
+def test_annotations_whose_meaning_is_not_plain_are_refused(tmp_path, change, line):
+    file = small(tmp_path / "src", ["a.jpg", "b.jpg"])
+    raw = json.loads(file.read_text())
+    raw["annotations"][1] |= change
+    if not change:
+        raw["images"][1]["file_name"] = "a.jpg"
+    file.write_text(json.dumps(raw))
+    with pytest.raises(DPoseError, match=line):
+        run(["prepare", "coco", f"src={file}", f"dst={tmp_path / 'set'}"])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["tif", "jpg"])
+def test_pictures_that_are_turned_keep_their_labels(tmp_path, kind, orientation):
+    from PIL import Image
+
+    file = small(tmp_path / "src", [f"a.{kind}"])
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = (60, 80) if orientation > 4 else (80, 60)
+    extra = {"tiffinfo": {274: orientation}} if kind == "tif" else {"exif": exif}
+    Image.new("RGB", stored, "gray").save(tmp_path / "src" / "images" / f"a.{kind}", **extra)
+    assert len(prepare("coco", file, tmp_path / "set")) == 1
+    from dpose_yolo.dataset.images import look
+
+    seen = look(str(tmp_path / "src" / "images" / f"a.{kind}"))
+    assert (seen.problem, seen.width, seen.height) == (None, 80, 60)

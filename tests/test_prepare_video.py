@@ -295,3 +295,37 @@ def test_the_record_tells_settings_and_parts(footage, tmp_path):
     assert record["recipe"]["source"] == "video" and record["recipe"]["frames"] == 12
     assert record["images"] == dict(Counter(r["split"] for r in rows))
     assert str(footage.parent) not in (tmp_path / "set" / "prepare.json").read_text()  # no path of the user's machine
+
+
+# WebM of 40 frames whose head says 30 a second and 293 or 307 frames: one frame every 0.25 s, or 0.04 s and 1 s apart
+VIDEOS = Path(__file__).parent / "videos"
+
+
+@pytest.mark.parametrize("choose", ["variety", "even"])
+@pytest.mark.parametrize("name", ["steady", "uneven"])
+def test_times_of_frames_are_the_files_not_those_of_its_rate(tmp_path, name, choose):
+    with Video(VIDEOS / f"{name}.webm") as video:
+        times = [video.seconds() for _ in video]
+    assert len(times) == 40 and times[-1] > 9.7
+    (tmp_path / "src").mkdir()
+    shutil.copy(VIDEOS / f"{name}.webm", tmp_path / "src")
+    rows = prepare(tmp_path / "src", tmp_path / "set", "every=0.25", "apart=0", f"choose={choose}")
+    assert all(float(row["time"]) == pytest.approx(times[number(row)], abs=1e-3) for row in rows)
+    if name == "steady":
+        assert len(rows) == 40
+    elif choose == "variety":
+        seconds = np.array([float(row["time"]) for row in rows])
+        assert np.diff(seconds).min() > 0.12 and np.diff(seconds).max() < 1.2
+
+
+def test_a_drawn_video_is_as_long_as_its_source(tmp_path):
+    from dpose_yolo.runtime import open_source
+    from dpose_yolo.runtime.draw import Gallery
+
+    for name in ("steady", "uneven"):
+        frames = list(open_source(VIDEOS / f"{name}.webm"))
+        with Gallery(tmp_path, ["nose"]) as gallery:
+            for frame in frames:
+                gallery.add(frame, None)
+        drawn = list(open_source(tmp_path / f"{name}.mp4"))
+        assert drawn[-1].seconds == pytest.approx(frames[-1].seconds, abs=0.05)

@@ -15,8 +15,9 @@ from dpose_yolo.dataset.card import Card, read_card
 from dpose_yolo.dataset.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, part_images, told, walk
 from dpose_yolo.dataset.images import look
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
-from dpose_yolo.runtime.sources import Source, read_picture, video_frames
+from dpose_yolo.runtime.sources import Source, video_frames
 
 
 class BrokenPicture(Exception):
@@ -53,7 +54,7 @@ class Item:
             problem = look(self.file).problem  # decodes all of it, which OpenCV does not insist on
             if problem:
                 raise BrokenPicture(problem)
-            return with_channels(plain_picture(read_picture(self.file)), 3)
+            return read_image(self.file)
         except DPoseError as error:
             raise BrokenPicture(str(error).removeprefix(f"{self.file} ")) from error
 

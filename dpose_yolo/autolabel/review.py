@@ -16,11 +16,10 @@ from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.review_page import BODY, SCRIPT, STYLE
 from dpose_yolo.autolabel.target import Target
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 from dpose_yolo.keypoints import side_of
 from dpose_yolo.report.check import text_of
 from dpose_yolo.report.drawing import SIDE_COLOURS, replacing
-from dpose_yolo.runtime.pictures import plain_picture, with_channels
-from dpose_yolo.runtime.sources import read_picture
 
 SIDE = 560  # pixels of the longer side of a picture
 QUALITY = 75  # of its JPEG
@@ -107,7 +106,7 @@ def _plain(value: Any) -> str:
 def small_picture(path: Path) -> str:
     """A small JPEG as a data URI; "" where the image is gone or cannot be read."""
     try:
-        image = with_channels(plain_picture(read_picture(path)), 3)
+        image = read_image(path)
     except DPoseError:
         return ""
     scale = min(1.0, SIDE / max(image.shape[:2]))

@@ -80,7 +80,10 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("conf=0.25 roi=", "least confidence; where the driver's centre has to be, x1,y1,x2,y2 in shares"),
         ("driver_class=", "name or number of the driver's class: driver, or the only one, unless given"),
         ("smooth=False", "True, or min_cutoff,beta of the One Euro filter: steady points in a video"),
-        ("bits=16 patience=30", "used bits of 16-bit pictures; seconds until a lost camera is given up"),
+        (
+            "bits=12 patience=30",
+            "used bits of 16-bit pictures (found in each); seconds until a lost camera is given up",
+        ),
         ("device=cpu", "cpu, or 0 for the first NVIDIA card"),
         (".onnx: threads=", "CPU threads of the network"),
         (".pt: imgsz= quantize= iou= max_det= augment=", "input size and other settings of Ultralytics' prediction"),

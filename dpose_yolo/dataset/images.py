@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from dpose_yolo.dataset.hashes import content_hash, difference_hash
+from dpose_yolo.runtime.pictures import plain_picture, with_channels
+from dpose_yolo.runtime.sources import READ
 
 SMALLEST = 10  # pixels a side; the engine refuses smaller images
 LARGEST_FILE = 500_000_000  # bytes
 FLAT = 2.0  # grey levels; a picture with less contrast has no hash worth comparing
+# Pillow's readers of the kinds that the engine takes (DNG is a TIFF, JP2 a JPEG2000), and of PGM and PPM.
+RASTER = ("AVIF", "BMP", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 SIDE = 64  # pixels of the small grey picture that two images are compared by
 
 
@@ -60,17 +66,41 @@ def look(path: str) -> Look:
     return Look(None, width, height, fingerprint, _hash(grey))
 
 
+def open_picture(source: Any) -> Image.Image:
+    """Open a picture file or stream by Pillow's raster formats; PostScript, which would start Ghostscript, is none."""
+    Image.init()
+    try:
+        return Image.open(source, formats=[name for name in RASTER if name in Image.OPEN])
+    except (UnidentifiedImageError, ImportError) as error:  # the engine's `Image.open` then looks for a HEIF reader
+        raise UnidentifiedImageError("no picture of a kind that can be read") from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture that is turned as its EXIF says."""
+    # Pillow turns the size of a TIFF by itself, depending on its version: the tags have it unturned
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+    return (height, width) if image.getexif().get(274) in (5, 6, 7, 8) else (width, height)
+
+
 def _decode(content: bytes) -> tuple[int, int, Image.Image]:
     """Width, height and a small grey picture."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)  # odd metadata
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            if image.getexif().get(274) in (5, 6, 7, 8):  # lies on its side
-                width, height = height, width
+        with open_picture(io.BytesIO(content)) as image:
+            width, height = upright_size(image)
+            if image.mode[0] in "IF" or _is_deep(image, content):  # Pillow would cut off what is above 255
+                picture = plain_picture(cv2.imdecode(np.frombuffer(content, np.uint8), READ))
+                return width, height, Image.fromarray(with_channels(picture, 1))
             image.draft("L", (2 * SIDE, 2 * SIDE))  # JPEG: every byte is decoded, but in small
             return width, height, image.convert("L")
+
+
+def _is_deep(image: Image.Image, content: bytes) -> bool:
+    """Whether a coloured PNG or TIFF has 16 bits, of which Pillow keeps the highest 8."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(258, (8,))) > 8
+    return image.format == "PNG" and content[24:25] == b"\x10"
 
 
 def _hash(grey: Image.Image) -> int:

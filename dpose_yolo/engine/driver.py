@@ -26,7 +26,7 @@ class EnginePose(DriverFinder):
         *,
         conf: float = 0.25,
         roi: Sequence[float] | None = None,
-        bits: int = 16,
+        bits: int | None = None,
         driver_class: Any = None,
         **engine: Any,
     ):
@@ -36,7 +36,7 @@ class EnginePose(DriverFinder):
             model: its file or folder.
             conf: a driver less likely than this is none.
             roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
-            bits: used bits of 16-bit pictures, 8 to 16.
+            bits: used bits of 16-bit pictures, 8 to 16; None finds them in each, as training does.
             driver_class: name or number of the driver's class, see `class_of_driver`.
             **engine: settings of Ultralytics' prediction: `imgsz`, `device`, ...
 

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from ultralytics.utils.patches import imread
 
 from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.engine.checkpoints import learner, models_of, read_checkpoint, unfinished
 from dpose_yolo.engine.files import move_into_place, staging
 from dpose_yolo.engine.graph import EngineModel
+from dpose_yolo.engine.pictures import imread
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture.spread import spread
 from dpose_yolo.settings import CARRIED_CARD

@@ -13,6 +13,7 @@ from dpose_yolo.prepare.choose import Variety, equal_shares, pick, weighted_shar
 from dpose_yolo.prepare.frames import Video, thumbnail
 from dpose_yolo.prepare.options import Options
 from dpose_yolo.prepare.plan import Frames, Job, Shot, Stream, in_batches
+from dpose_yolo.runtime.sources import COUNTED
 
 Facts = Callable[[int], tuple[float | None, str]]
 Track = Callable[[list, str], list]
@@ -24,7 +25,7 @@ class Clip:
 
     Attributes:
         shot: what its frames have in common: stem, part, source, file, subject, view.
-        fps: frames a second.
+        fps: frames a second, on average.
         count: its frames.
         facts: time and activity of a frame number, or None.
     """
@@ -44,14 +45,19 @@ class Clip:
 
 
 def measured(file: Path) -> tuple[float, int]:
-    """Frame rate and number of frames of a video; (0, 0) for one that cannot be read."""
+    """Mean frame rate and number of frames of a video; (0, 0) for one that cannot be read.
+
+    Containers that do not hold the number of their frames are decoded once: rate and length in their head may be any.
+    """
     with Video(file) as video:
-        count = video.count if video.good else 0
-        if not video.good or (0 < count < 100_000_000 and next(iter(video), None) is None):
+        if not video.good or next(iter(video), None) is None:
             return 0.0, 0
-        if not 0 < count < 100_000_000:  # the file does not say: count them
-            count = sum(1 for _ in video)
-        return video.fps or 25.0, count
+        if file.suffix[1:].lower() in COUNTED and 0 < video.count < 100_000_000:
+            return video.fps or 25.0, video.count
+        first = video.seconds()
+        count = 1 + sum(1 for _ in video)
+        length = video.seconds() - first
+        return (count - 1) / length if length > 0 else video.fps or 25.0, count
 
 
 def part_totals(total: int | None, sizes: dict[str, int], weights: dict[str, float] | None = None) -> dict[str, int]:
@@ -118,7 +124,7 @@ def clip_jobs(clips: list[Clip], options: Options, totals: dict[str, int]) -> li
         if options.choose == "variety":
             limit = None if options.frames is None else share
             step = clip.step(options.every)
-            jobs.append(Stream(clip.shot, step, clip.count, limit, options.apart, clip.facts))
+            jobs.append(Stream(clip.shot, step, clip.count, limit, options.apart, clip.fps, clip.facts))
             continue
         places = pick(sizes[key], share, options.choose, options.seed + i) * clip.step(options.every)
         shots = [_frame(clip, int(number)) for number in places]
@@ -128,7 +134,7 @@ def clip_jobs(clips: list[Clip], options: Options, totals: dict[str, int]) -> li
 
 
 def _frame(clip: Clip, number: int) -> Shot:
-    time, activity = clip.facts(number) if clip.facts else (number / clip.fps, "")
+    time, activity = clip.facts(number) if clip.facts else (None, "")
     stem, source = f"{clip.shot.stem}_{number:06d}", f"{clip.shot.source}#{number}"
     return replace(clip.shot, stem=stem, source=source, frame=number, time=time, activity=activity)
 

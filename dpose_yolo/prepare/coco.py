@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from dpose_yolo.dataset.images import open_picture, upright_size
 from dpose_yolo.dataset.label_text import label_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.posture import posture_features
@@ -22,8 +22,19 @@ from dpose_yolo.prepare.options import Options
 from dpose_yolo.prepare.plan import Names, Plan, Shot
 from dpose_yolo.prepare.splits import assign, describe, refuse_shared
 
-PART_WORD = re.compile(r"(train|val|test)(?![a-z])", re.IGNORECASE)  # train2017, person_keypoints_val, autob_coco_test
-MIRRORED = (5, 6, 7, 8)  # EXIF orientations of a picture that lies on its side
+PART_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+OTHER_TASKS = {
+    "captions",
+    "instances",
+    "stuff",
+    "panoptic",
+    "image",
+}  # first words of COCO's own files without keypoints
+PROBES = 1000  # file names of a JSON by which the folder of its pictures is found
 
 
 class Unusable(NamedTuple):
@@ -43,10 +54,12 @@ def plan_coco(src: str, options: Options, track: Track) -> Plan:
     if path.is_file():
         return _plan(path.parent, {"": path}, options, track, [f"Made from {path.name} (COCO keypoints)."])
     root = source_folder(src)
-    files = _part_files([f for f in files_below(root) if f.suffix == ".json" and f.name != "prepare.json"], root)
-    return _plan(
-        root, files, options, track, [f"Made from {', '.join(f.name for f in files.values())} (COCO keypoints)."]
-    )
+    jsons = [f for f in files_below(root) if f.suffix.lower() == ".json" and f.name != "prepare.json"]
+    files, passed = _part_files(jsons, root)
+    comment = [f"Made from {', '.join(relative(f, root) for f in files.values())} (COCO keypoints)."]
+    plan = _plan(root, files, options, track, comment)
+    plan.said += [f"passed over, of another task: {', '.join(relative(f, root) for f in passed)}"] if passed else []
+    return plan
 
 
 def plan_dripe(src: str, options: Options, track: Track) -> Plan:
@@ -67,21 +80,41 @@ def plan_dripe(src: str, options: Options, track: Track) -> Plan:
     return _plan(root, files, options, track, comment)
 
 
-def _part_files(files: list[Path], root: Path) -> dict[str, Path]:
+def part_of(path: Path) -> str:
+    """Split that a relative path names (train2017, person_keypoints_val, valid/_annotations.coco.json), or "".
+
+    The file's own name counts before its folders; one that names two splits names none.
+    """
+    for name in (path.stem, *(folder.name for folder in path.parents)):
+        words = {PART_OF.get(word.lower(), "") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)} - {""}
+        if words:
+            return words.pop() if len(words) == 1 else ""
+    return ""
+
+
+def _part_files(files: list[Path], root: Path) -> tuple[dict[str, Path], list[Path]]:
+    """The JSON of each split, and those of COCO's other tasks, which are passed over beside keypoint files."""
+    if any("keypoints" in file.stem for file in files):
+        passed = [f for f in files if "keypoints" not in f.stem and re.split("[^a-z]", f.stem)[0] in OTHER_TASKS]
+        files = [file for file in files if file not in passed]
+    else:
+        passed = []
     found: dict[str, Path] = {}
     for file in files:
-        words = {word.lower() for word in PART_WORD.findall(file.stem)}
-        part = words.pop() if len(words) == 1 else ""
+        part = part_of(file.relative_to(root))
         if not part and len(files) > 1:
-            continue
+            raise DPoseError(
+                f"{file} does not say of which split it is, {len(files) - 1} other JSON files are there: name it "
+                "train, val or test, move it away, or set src= to one file"
+            )
         if part in found:
             raise DPoseError(
-                f"{found[part]} and {file} are both for {part}: set src= to one file, or leave one per part"
+                f"{found[part]} and {file} are both for {part}: set src= to one file, or leave one per split"
             )
         found[part] = file
     if not found or ("" not in found and "train" not in found):
-        raise DPoseError(f"no JSON for the training part in {root}: set src= to a JSON file, or name one *train*.json")
-    return found
+        raise DPoseError(f"no JSON for the training split in {root}: set src= to a JSON file, or name one *train*.json")
+    return found, passed
 
 
 def _plan(root: Path, files: dict[str, Path], options: Options, track: Track, comment: list[str]) -> Plan:
@@ -97,7 +130,8 @@ def _plan(root: Path, files: dict[str, Path], options: Options, track: Track, co
     shots: list[Shot] = []
     features: list[np.ndarray] = []
     for part, found in sets.items():
-        folder = _images_folder(found, root, options)
+        folder = _images_folder(found, part, root, options)
+        pictures: dict[str, Any] = {}
         for image in track(found.images, f"{found.file.name}: reading labels"):
             made = _shot(image, found, root, folder, options, names, counts)
             if isinstance(made, Unusable):
@@ -105,6 +139,12 @@ def _plan(root: Path, files: dict[str, Path], options: Options, track: Track, co
                 continue
             shot, rows = made
             shot.part = part
+            other = pictures.setdefault(os.path.realpath(shot.file), image["id"])
+            if other != image["id"]:
+                raise DPoseError(
+                    f"images {other!r} and {image['id']!r} of {found.file} are one picture, {shot.source}: give its "
+                    "persons one image id"
+                )
             shots.append(shot)
             features.append(_feature(rows, len(keypoints.names)))
     if not shots:
@@ -112,13 +152,17 @@ def _plan(root: Path, files: dict[str, Path], options: Options, track: Track, co
     said = _split(shots, options, list(files))
     left_out += [("person whose box lies outside the image", "")] * counts.boxes
     left_out += [("keypoint outside the image, now unlabelled", "")] * counts.points
+    if counts.mended:
+        said.append(f"{counts.mended} persons have no box of any extent: it is drawn around their keypoints")
+    if counts.bare:
+        said.append(f"{counts.bare} persons have no keypoints: only their box is labelled")
     totals = owner_totals([(shot, 1) for shot in shots], options.frames)
     jobs = picture_jobs(shots, options, totals, track, np.array(features))
     return Plan(jobs, keypoints, comment, said, left_out)
 
 
 def _why(left_out: list[tuple[str, str]]) -> str:
-    return f"{left_out[0][1]}: {left_out[0][0]}" if left_out else "it has none"
+    return f"{left_out[0][0]}: {left_out[0][1]}" if left_out else "it has none"
 
 
 def _shot(
@@ -146,7 +190,10 @@ def _shot(
     if told is not None and told != size:
         sizes = f"{size[0]}x{size[1]}, not {told[0]}x{told[1]}"
         return Unusable("picture of another size than its labels say", f"{shown}: {sizes}")
-    rows = coco_json.rows(persons, size, len(found.keypoints.names), where, counts)
+    try:
+        rows = coco_json.rows(persons, size, len(found.keypoints.names), where, counts)
+    except DPoseError as error:  # without that person the picture would teach that nobody is there
+        return Unusable("image with an unusable person", f"{shown}: {error}")
     if persons and not len(rows):
         return Unusable("image without a person", shown)
     subject = _subject(image, name, options, where)
@@ -173,26 +220,60 @@ def _subject(image: dict[str, Any], name: Any, options: Options, where: str) -> 
 def _size(file: Path) -> tuple[int, int] | None:
     """Width and height of a picture as the engine counts them, from its head only."""
     try:
-        with Image.open(file) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(274) in MIRRORED else (width, height)
+        with open_picture(file) as image:
+            return upright_size(image)
     except Exception:  # a decoder may raise anything over bytes that somebody broke
         return None
 
 
-def _images_folder(found: Annotated, root: Path, options: Options) -> Path:
-    """Where the file names of a JSON start: the folder that has most of the first of them."""
+def _images_folder(found: Annotated, part: str, root: Path, options: Options) -> Path:
+    """Where the file names of a JSON start: the folder of its split that has most of them, else one of no split.
+
+    Folders of other splits are never looked into: where numbering restarts in each, they hold other pictures of the
+    same names.
+
+    Raises:
+        DPoseError: where two folders have as many of them, so that nobody can say which pictures are meant.
+    """
+    base = root
     if options.images is not None:
-        folder = named(root, options.images, "images=")
-        if not folder.is_dir():
+        base = named(root, options.images, "images=")
+        if not base.is_dir():
             raise DPoseError(f"images={options.images} is no folder in {root}")
-        return folder
-    probes = [str(image.get("file_name")) for image in found.images[:20]]
-    below = [Path(entry.path) for entry in sorted(os.scandir(root), key=lambda e: e.name) if entry.is_dir()]
-    deeper = [path for folder in below for path in sorted(folder.iterdir()) if path.is_dir()]
-    places = [root, found.file.parent, *below, *deeper]
-    hits = [sum((place / name).is_file() for name in probes) for place in places]
-    return places[int(np.argmax(hits))]
+    part = part or part_of(Path(found.file.name))
+    names = [str(image.get("file_name")) for image in found.images]
+    probes = names[:: max(1, len(names) // PROBES)]
+    below = _folders(base)
+    if found.file.parent not in below and found.file.parent.is_relative_to(base):
+        below.append(found.file.parent)
+    of_part = {place: part_of(place.relative_to(base)) for place in below}
+    own = [place for place in below if part and of_part[place] == part]
+    neutral = [place for place in below if not of_part[place] or not part]
+    for places in (own, neutral):
+        hits = {place: sum((place / name).is_file() for name in probes) for place in places}
+        best = [place for place in places if hits[place] == max(hits.values())]
+        if best and hits[best[0]]:
+            if len(best) > 1:
+                raise DPoseError(
+                    f"the pictures of {found.file} may be those in {best[0]} or in {best[1]}: set images= to the right "
+                    "folder, or give each split's folder its name (train, val, test)"
+                )
+            return best[0]
+    return base
+
+
+def _folders(base: Path) -> list[Path]:
+    """A folder and those below it, three deep, hidden ones left out; one that links lead to twice is there once."""
+    level, found = [base], [base]
+    for _ in range(3):
+        level = [
+            Path(entry.path)
+            for folder in level
+            for entry in sorted(os.scandir(folder), key=lambda e: e.name)
+            if entry.is_dir() and not entry.name.startswith(".")
+        ]
+        found += level
+    return list({os.path.realpath(place): place for place in reversed(found)}.values())[::-1]
 
 
 def _feature(rows: np.ndarray, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from dpose_yolo.prepare.card import KeypointSet, keypoint_set
 
 LARGEST = 2_000_000_000  # bytes; COCO's largest has a quarter of that
 MOST_KEYPOINTS = 1000
+CROWD = {"0": False, "False": False, "false": False, "None": False, "1": True, "True": True, "true": True}
 
 
 @dataclass
@@ -39,10 +40,19 @@ class Annotated:
 
 @dataclass
 class Counts:
-    """What was wrong with persons."""
+    """Persons and keypoints that could not be taken as they are.
+
+    Attributes:
+        boxes: persons whose box lies outside the image.
+        points: keypoints outside the image.
+        mended: persons without a box of any extent, which is drawn around their keypoints.
+        bare: persons without keypoints.
+    """
 
     boxes: int = 0
     points: int = 0
+    mended: int = 0
+    bare: int = 0
 
 
 def read(file: Path, category: str | None) -> Annotated:
@@ -58,21 +68,39 @@ def read(file: Path, category: str | None) -> Annotated:
     found = Annotated(file, keypoints, images, {})
     known: set[Any] = set()
     for number, image in enumerate(images):
-        key = image.get("id")
-        if not isinstance(key, int | str) or key in known:
+        key = image["id"] = _id(image.get("id"))
+        if key is None or key in known:
             raise DPoseError(f"image {number} of {file} has the id {key!r}: every image needs one of its own")
         known.add(key)
+    kinds = {_id(category.get("id")) for category in categories}
     for number, annotation in enumerate(annotations):
-        key = annotation.get("image_id")
-        if not isinstance(key, int | str) or key not in known:
+        key, kind = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
+        if key is None or key not in known:
             raise DPoseError(f"annotation {number} of {file} belongs to image {key!r}, which the file does not have")
-        if annotation.get("category_id") != chosen.get("id"):
+        if kind not in kinds and not (kind is None and len(categories) == 1):
+            raise DPoseError(
+                f"annotation {number} of {file} has the category_id {annotation.get('category_id')!r}, which no "
+                "category of the file has: correct it, or add the category"
+            )
+        if kind is not None and kind != _id(chosen.get("id")):
             continue
-        if annotation.get("iscrowd"):
+        crowd = annotation.get("iscrowd", 0)
+        if str(crowd) not in CROWD:
+            raise DPoseError(f"annotation {number} of {file} has iscrowd {crowd!r}: write 0 or 1")
+        if CROWD[str(crowd)]:
             found.crowds.add(key)
             continue
         found.persons.setdefault(key, []).append(annotation)
     return found
+
+
+def _id(value: Any) -> int | str | None:
+    """An id; a whole number may be written as text or with a decimal point."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -134,8 +162,8 @@ def rows(
 ) -> np.ndarray:
     """Label rows of the persons of an image.
 
-    Boxes are cut at the edge of the image; one without extent takes its person with it. A keypoint outside the image
-    becomes unlabelled.
+    Boxes are cut at the edge of the image; one without extent is drawn around the keypoints. A keypoint outside
+    the image becomes unlabelled. A person without keypoints has its box only.
 
     Args:
         persons: annotations.
@@ -148,23 +176,30 @@ def rows(
         (P, 5 + 3K) class, box centre and size, keypoints; shares of the image.
 
     Raises:
-        DPoseError: for boxes and keypoints that are not numbers of the right count.
+        DPoseError: for boxes and keypoints that are not numbers of the right count, and a person of whom neither tells
+            where it is.
     """
     width, height = size
     found = []
     for person in persons:
-        box = _numbers(person.get("bbox"), 4, f"bbox of {where}")
-        points = _numbers(person.get("keypoints", [0] * (3 * count)), 3 * count, f"keypoints of {where}").reshape(
-            count, 3
-        )
+        box = _numbers(person.get("bbox") or [0] * 4, 4, f"bbox of {where}")
+        given = person.get("keypoints") or [0] * (3 * count)
+        points = _numbers(given, 3 * count, f"keypoints of {where}").reshape(count, 3)
+        flags = points[:, 2]
+        if not np.isin(flags, (0, 1, 2)).all():
+            raise DPoseError(f"keypoints of {where} have a flag other than 0, 1 and 2")
+        if (box[2:] <= 0).any():
+            if not (flags > 0).any() or not (np.ptp(points[flags > 0, :2], axis=0) > 0).all():
+                raise DPoseError(f"bbox of {where} has no extent, and no keypoints tell where the person is")
+            low, high = points[flags > 0, :2].min(0), points[flags > 0, :2].max(0)
+            box = np.concatenate([low, high - low])
+            counts.mended += 1
         left, top = np.clip(box[:2], 0, (width, height))
         right, bottom = np.clip(box[:2] + box[2:], 0, (width, height))
         if right - left <= 0 or bottom - top <= 0:
             counts.boxes += 1
             continue
-        flags = points[:, 2]
-        if not np.isin(flags, (0, 1, 2)).all():
-            raise DPoseError(f"keypoints of {where} have a flag other than 0, 1 and 2")
+        counts.bare += not (flags > 0).any()
         outside = (flags > 0) & ~((points[:, :2] >= 0) & (points[:, :2] <= (width, height))).all(1)
         counts.points += int(outside.sum())
         points[outside] = 0

@@ -25,7 +25,8 @@ class Shot:
         source: path of the picture or video, relative to the source folder, `#frame` behind a video's.
         file: the picture or video.
         frame: number within the video from 0, or None for a picture.
-        subject, view, time, activity: columns of the index; time in seconds since the beginning of the video.
+        subject, view, time, activity: columns of the index; time in seconds since the beginning of
+            the video, None for what the file says.
         label: content of its label file, or None for an image without labels.
     """
 
@@ -72,10 +73,11 @@ class Stream:
 
     Attributes:
         shot: what all of them have in common.
-        step: every so many frames is a candidate.
+        step: every so many frames is a candidate, by their times.
         count: frames that the file says it has; 0 if it does not.
         limit: frames to keep at most, or None.
         apart: least difference between two of them, grey levels.
+        fps: frames a second, on average.
         facts: time and activity of a frame number, or None to take the time from the file.
     """
 
@@ -84,6 +86,7 @@ class Stream:
     count: int
     limit: int | None
     apart: float
+    fps: float
     facts: Callable[[int], tuple[float | None, str]] | None = None
 
     @property

@@ -14,6 +14,7 @@ import cv2
 from dpose_yolo.dataset.files import IMAGE_SUFFIXES
 from dpose_yolo.dataset.images import look
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 from dpose_yolo.prepare.choose import Variety
 from dpose_yolo.prepare.frames import Video, jpeg, thumbnail
 from dpose_yolo.prepare.output import Output
@@ -127,8 +128,10 @@ def _copy(job: Pictures, out: Output, tick: Tick) -> tuple[Rows, Lost]:
 
 
 def _as_png(file: Path) -> bytes | None:
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    return None if image is None else cv2.imencode(".png", image)[1].tobytes()
+    try:
+        return bytes(cv2.imencode(".png", read_image(file))[1])
+    except DPoseError:
+        return None
 
 
 def _frames(job: Frames, out: Output, quality: int, tick: Tick) -> tuple[Rows, Lost]:
@@ -143,6 +146,8 @@ def _frames(job: Frames, out: Output, quality: int, tick: Tick) -> tuple[Rows, L
             image = video.image() if shot is not None else None
             if shot is not None and image is not None:
                 del wanted[number]
+                if shot.time is None:
+                    shot.time = video.seconds()
                 out.put_label(shot)
                 out.put(out.image(shot, ".jpg"), jpeg(image, quality))
                 rows.append(out.row(shot, ".jpg"))
@@ -162,12 +167,13 @@ def _stream(job: Stream, out: Output, quality: int, tick: Tick) -> tuple[Rows, L
     shots: dict[int, Shot] = {}
     lost: Lost = []
     with Video(job.file) as video:
-        seen = 0
+        seen, due = 0, 0.0
         for number in video if video.good else ():
             tick(number + 1 - seen)
             seen = number + 1
-            if number % job.step:
+            if video.seconds() < due:  # by time rather than by number: rates vary
                 continue
+            due = video.seconds() + (job.step - 0.5) / job.fps
             image = video.image()
             if image is None:
                 lost.append(("frame that cannot be decoded", f"{job.shot.source}#{number}"))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.images import read_image
 from dpose_yolo.keypoints import side_of
 from dpose_yolo.report.drawing import GREEN, SIDE_COLOURS
 
@@ -15,8 +17,8 @@ from dpose_yolo.report.drawing import GREEN, SIDE_COLOURS
 def read_picture(path: str) -> np.ndarray | None:
     """A BGR picture, or None where the file cannot be read; any name that the system allows will do."""
     try:
-        return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
+        return read_image(path)
+    except DPoseError:
         return None
 
 

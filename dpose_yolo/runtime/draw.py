@@ -22,6 +22,8 @@ from dpose_yolo.runtime.pictures import plain_picture, with_channels
 SURE = 0.5  # keypoints below this confidence are hidden or guessed, and not drawn
 WRITABLE = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FPS = 25.0  # of a video whose source tells none
+FASTEST = 240.0  # frames a second of a drawn video
+LONGEST_STILL = 60.0  # seconds that a frame is repeated at most
 
 
 def draw_driver(picture: np.ndarray, driver: Driver | None, names: Sequence[str], text: str = "") -> np.ndarray:
@@ -74,13 +76,14 @@ class Gallery:
         files: names used so far, the largest share of what this keeps in memory.
     """
 
-    def __init__(self, folder: str | Path, names: Sequence[str], bits: int = 16):
+    def __init__(self, folder: str | Path, names: Sequence[str], bits: int | None = None):
         """See the class; `names` and `bits` are the model's keypoint names and the used bits of 16-bit pictures."""
         self.folder, self.names, self.bits = Path(folder), list(names), bits
         self.files: dict[str, int] = {}
         self._stack, self._source = ExitStack(), ""
         self._video: cv2.VideoWriter | None = None
-        self._file, self._written = Path(), 0
+        self._file, self._rate, self._start = Path(), FPS, 0.0
+        self._position = self._written = 0  # frames of the video by time, and frames given to its writer
         self._size = (0, 0)
 
     def __enter__(self) -> Gallery:
@@ -116,19 +119,24 @@ class Gallery:
             self._video = self._begin(frame, (drawn.shape[1], drawn.shape[0]))
         if drawn.shape[1::-1] != self._size:  # a camera that was opened again may give another size
             drawn = cv2.resize(drawn, self._size)
-        self._video.write(drawn)
-        self._written += 1
+        # a frame is repeated until the next one is due, so that the video is as long as its source; none is left out
+        due = max(round((frame.seconds - self._start) * self._rate) + 1 - self._position, 1)
+        self._position += due
+        for _ in range(min(due, round(LONGEST_STILL * self._rate))):
+            self._video.write(drawn)
+            self._written += 1
 
     def _begin(self, frame: Frame, size: tuple[int, int]) -> cv2.VideoWriter:
         """End the video before, and start that of a new source."""
         self._release()
         self._stack.close()
-        self._written = 0
         stem = f"camera_{frame.name}" if frame.name.isdigit() else Path(frame.name).stem
         name = self._free(re.sub(r"[^\w.-]+", "_", stem) or "stream", ".mp4")  # a URL may hold anything
         self._file = temporary = self._stack.enter_context(replacing(self.folder / name))
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(temporary), code, frame.fps or FPS, size)
+        self._rate, self._start = min(frame.fps or FPS, FASTEST), frame.seconds or 0.0
+        self._position = self._written = 0
+        video = cv2.VideoWriter(str(temporary), code, self._rate, size)
         if not video.isOpened():
             raise DPoseError(f"this OpenCV cannot write a video of {frame.name}: set save=False")
         self._source, self._size = frame.name, size

@@ -51,11 +51,11 @@ class DriverFinder(ABC):
 
     names: Sequence[str]
 
-    def __init__(self, conf: float, roi: Sequence[float] | None, bits: int):
+    def __init__(self, conf: float, roi: Sequence[float] | None, bits: int | None):
         """See `DriverPose`."""
         if isinstance(conf, bool) or not isinstance(conf, int | float) or not 0 <= conf <= 1:
             raise DPoseError(f"conf={conf} is not allowed: give a confidence from 0 to 1")
-        if isinstance(bits, bool) or not isinstance(bits, int) or not 8 <= bits <= 16:
+        if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 8 <= bits <= 16):
             raise DPoseError(f"bits={bits} is not allowed: give the used bits of 16-bit pictures, 8 to 16")
         self.conf, self.roi, self.bits = conf, check_roi(roi), bits
         self.seconds = dict.fromkeys(("prepare", "network", "read"), 0.0)
@@ -122,7 +122,7 @@ class DriverPose(DriverFinder):
         *,
         conf: float = 0.25,
         roi: Sequence[float] | None = None,
-        bits: int = 16,
+        bits: int | None = None,
         device: Any = "cpu",
         threads: int | None = None,
         driver_class: Any = None,
@@ -133,7 +133,7 @@ class DriverPose(DriverFinder):
             model: .onnx file that `dpose export` wrote.
             conf: a driver less likely than this is none.
             roi: region in which the centre of the driver's box has to lie, x1, y1, x2, y2 as shares of the picture.
-            bits: used bits of 16-bit pictures, 8 to 16.
+            bits: used bits of 16-bit pictures, 8 to 16; None finds them in each, as training does.
             device: `cpu`, or a number for an NVIDIA card.
             threads: CPU threads of the network; None leaves it to onnxruntime.
             driver_class: name or number of the driver's class, see `class_of_driver`.

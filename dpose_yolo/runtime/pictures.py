@@ -15,13 +15,21 @@ Size = tuple[int, int]  # height and width, pixels
 PADDING = 114  # grey of the letterbox borders, the engine's (ultralytics/data/augment.py, LetterBox)
 
 
-def plain_picture(picture: Any, bits: int = 16) -> np.ndarray:
+DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras fill of a 16-bit picture
+
+
+def used_bits(picture: np.ndarray) -> int:
+    """Bits that a uint16 picture uses: the least of `DEPTHS` that hold its brightest value."""
+    return next(bits for bits in DEPTHS if int(picture.max()) < 1 << bits)
+
+
+def plain_picture(picture: Any, bits: int | None = None) -> np.ndarray:
     """A picture of 8 bits, grey or BGR.
 
     Args:
         picture: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
-        bits: bits of a uint16 picture that are used; infrared cameras often fill 10, 12 or 14. The highest 8 of them
-            are kept; 16 is what the engine does to 16-bit files.
+        bits: bits of a uint16 picture that are used, of which the highest 8 are kept; None finds them by `used_bits`,
+            since infrared cameras often fill 10, 12 or 14.
 
     Returns:
         (H, W) or (H, W, 3) uint8; alpha is dropped.
@@ -38,7 +46,7 @@ def plain_picture(picture: Any, bits: int = 16) -> np.ndarray:
     if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[2] == 3):
         raise DPoseError(f"a picture of shape {picture.shape} is neither grey, BGR nor BGRA: height comes first")
     if picture.dtype == np.uint16:
-        picture = np.minimum(picture >> (bits - 8), 255).astype(np.uint8)
+        picture = np.minimum(picture >> ((bits or used_bits(picture)) - 8), 255).astype(np.uint8)
     if picture.dtype != np.uint8:
         raise DPoseError(f"a picture of {picture.dtype} numbers: give uint8 (0 to 255) or uint16")
     return np.ascontiguousarray(picture)
