@@ -16,7 +16,7 @@ from dpose_yolo.recipe import default_epochs, recipe, section, start_of
 from dpose_yolo.settings import load_cfg
 from dpose_yolo.study.plan import ablate_plan, sweep_plan
 
-TRAINING = ("optimizer", "lr0", "lrf", "cos_lr", "warmup_bias_lr", "mosaic", "fliplr")
+TRAINING = ("optimizer", "lr0", "lrf", "cos_lr", "warmup_bias_lr", "mosaic", "fliplr", "scale")
 
 
 def short(base: dict) -> dict:
@@ -82,7 +82,7 @@ def test_a_run_takes_the_recipe_and_says_so(base, caplog):
     saved = yaml.safe_load((trainer.save_dir / "args.yaml").read_text())
     assert (saved["epochs"], saved["lr0"], saved["recipe"]) == (trainer.epochs, wanted["lr0"], "dpose")
     lines = [r.message for r in caplog.records if r.message.startswith("Recipe")]
-    assert len(lines) == 1 and f"epochs={trainer.epochs} for 24 images" in lines[0] and "lr0=0.002" in lines[0]
+    assert len(lines) == 1 and f"epochs={trainer.epochs} for 24 images" in lines[0] and f"lr0={wanted['lr0']}" in lines[0]
 
 
 def test_the_preset_ultralytics_leaves_ultralytics_defaults(base):

@@ -94,7 +94,7 @@ GROWN = [
         {**ONCE, "arms": "both", "epochs": 4},
         "baseline-s0 was trained with epochs=3, now 4",
     ),
-    ({**ONCE, "arms": "both"}, {**ONCE, "seeds": [1], "lr0": 0.1}, "both-s0 was trained with lr0=0.002, now 0.1"),
+    ({**ONCE, "arms": "both"}, {**ONCE, "seeds": [1], "lr0": 0.1}, "both-s0 was trained with lr0=0.004, now 0.1"),
     ({**ONCE, "arms": "both"}, {**ONCE, "arms": "baseline,balance", "att": 7}, None),  # no arm with attention is new
     ({**ONCE, "arms": "both"}, {**ONCE, "arms": "attention", "att": 7}, "both-s0 was trained with att=40, now 7"),
     ({**ONCE, "clusters": [4, 8], "baseline": True}, {**ONCE, "clusters": [12, 16]}, None),

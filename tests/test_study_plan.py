@@ -175,7 +175,7 @@ def test_a_changed_setting_is_named(tmp_path):
     longer = run_record(ablation(epochs=6).arms[1], 0, {})
     assert changed_setting(tmp_path, longer) == "epochs=5, now 6"
     engine = run_record(ablation(epochs=5, lr0=0.1).arms[1], 0, {})
-    assert changed_setting(tmp_path, engine) == "lr0=0.002, now 0.1"
+    assert changed_setting(tmp_path, engine) == "lr0=0.004, now 0.1"
     engine = run_record(ablation(epochs=5, mixup=0.1).arms[1], 0, {})
     assert changed_setting(tmp_path, engine) == "no mixup, now 0.1"
     elsewhere = run_record(ablation(epochs=5, device="cpu", workers=0).arms[1], 0, {})

@@ -347,7 +347,7 @@ def test_a_saved_args_file_starts_a_new_run(base):
         assert again.save_dir != first.save_dir and again.dpose == first.dpose
     assert first.csv.read_bytes() == before
     complete = DPoseTrainer({**vars(PoseTrainer(overrides={k: v for k, v in base.items() if "att" not in k}).args)})
-    assert (complete.epochs, complete.args.lr0, complete.dpose["clusters"]) == (2, 0.002, "by_size")
+    assert (complete.epochs, complete.args.lr0, complete.dpose["clusters"]) == (2, 0.004, "by_size")
 
 
 def test_partners_are_counted_with_workers(base, mini_dataset):
