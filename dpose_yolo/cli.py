@@ -165,7 +165,7 @@ def run(arguments: list[str]) -> int:
 class _Unheard(io.FileIO):
     """Standard output or error: what is written after its reader is gone is dropped."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         """See the base."""
         try:
             return super().write(data)

@@ -11,3 +11,6 @@ class DPoseError(Exception):
 def printable(text: str) -> str:
     """Text in one line, with line breaks, terminal escapes and bytes that are not UTF-8 as backslash sequences."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+NOT_TEXT = "its name is not UTF-8: rename it"  # of a file that OpenCV cannot open and no table can name

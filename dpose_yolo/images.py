@@ -16,7 +16,10 @@ def read_image(file: str | Path) -> np.ndarray:
     Raises:
         DPoseError: when it cannot be read.
     """
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)  # cv2.imread crashes on some names
+    except (OSError, cv2.error):
+        image = None
     if image is None:
         raise DPoseError(f"{file} cannot be read as an image: mend or remove it")
     return image

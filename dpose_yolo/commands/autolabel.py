@@ -41,6 +41,9 @@ def main(settings: dict[str, Any]) -> int:
     conf, iou = numbers.pop("conf", 0.25), numbers.pop("iou", 0.5)
     rules = Rules(**numbers)
     pictures = Pictures(source, str(settings.get("split", "train")), every)
+    unnamed = pictures.unnamed()
+    if unnamed:
+        print(f"{unnamed} files are left out: names that are not UTF-8 have to be changed")
     target = find_target(pictures, dst)
     teachers = [
         load_teacher(path, imgsz=size, conf=conf, device=settings.get("device"))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import FAINT, INK, SKY, VERMILLION, limbs, replacing
+from dpose_yolo.report.pictures import read_picture
 
 if TYPE_CHECKING:
     from dpose_yolo.metrics.samples import Detections, Truth
@@ -107,7 +108,7 @@ def _tile(
     visible: float,
 ) -> np.ndarray:
     """RGB picture of `TILE` size around a person, with label and prediction."""
-    image = cv2.imread(truth.files[truth.image[person]], cv2.IMREAD_COLOR)
+    image = read_picture(truth.files[truth.image[person]])
     if image is None:
         return np.full((TILE[1], TILE[0], 3), 235, np.uint8)
     labels = truth.keypoints[person]

@@ -68,7 +68,9 @@ def open_records(folder: str | Path, names: Sequence[str]) -> Iterator[Records]:
         files = []
         for name in ("poses.csv", "poses.json"):
             temporary = stack.enter_context(replacing(Path(folder) / name))
-            files.append(stack.enter_context(temporary.open("w", encoding="utf-8", newline="")))
+            files.append(
+                stack.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+            )
         records = Records(files[0], files[1], names)
         yield records
         records.close()

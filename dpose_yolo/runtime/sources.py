@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.errors import NOT_TEXT, DPoseError
+from dpose_yolo.folders import is_text
 from dpose_yolo.runtime.frames import Frame, Source
 
 PICTURES = {"bmp", "dng", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp", "pgm", "ppm"}
@@ -45,10 +46,14 @@ def open_source(source: Any, *, patience: float = 30.0, capture: Callable[[Any],
     if isinstance(source, bool) or not isinstance(source, int | str | Path):
         raise DPoseError(f"source={source!r} is no picture, folder, video, camera number or URL")
     text = str(source)
-    number = isinstance(source, int) or (text.isdecimal() and not Path(text).exists())  # a folder may be called 007
+    number = (isinstance(source, int) and source >= 0) or (
+        text.isdecimal() and not Path(text).exists()
+    )  # a folder may be called 007
     if number or "://" in text:
         where = int(text) if number else text
         return Source(text, "camera", lambda own: camera_frames(own, where, patience, capture))
+    if not text or (re.fullmatch(r"-\d+", text) and not Path(text).exists()):
+        raise DPoseError(f"source={text!r} is no picture, folder, video, camera number from 0 or URL")
     files = _files(text)
     return Source(text, "pictures", lambda own: file_frames(own, files, capture), total=len(files))
 
@@ -91,6 +96,11 @@ def file_frames(own: Source, files: list[Path], capture: Callable[[Any], Any]) -
         DPoseError: for a single file that cannot be read; among several it is counted and passed over.
     """
     for path in files:
+        if not is_text(path):
+            if len(files) == 1:
+                raise DPoseError(f"{path} cannot be used: {NOT_TEXT}")
+            own.lose(str(path), NOT_TEXT)
+            continue
         if _ending(path) in VIDEOS:
             yield from video_frames(own, path, capture, alone=len(files) == 1)
             continue
