@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from matplotlib import get_data_path
+from matplotlib import get_data_path, rcParams
 from ultralytics import utils
 from ultralytics.data import utils as data_utils
 from ultralytics.data.base import BaseDataset
@@ -31,6 +31,7 @@ def apply_patches() -> None:
     open_exact_files()
     keep_images()
     keep_offline()
+    rcParams["text.parse_math"] = False  # a class called $\foo$ ends a training in the plot of its first epoch
 
 
 # Files

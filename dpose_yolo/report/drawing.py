@@ -78,8 +78,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def plain_texts(figure: Figure) -> None:
+    """Have all texts of a figure drawn as they are: a name with `$` is no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
+
+
 def save_figure(figure: Figure, path: str | Path, dpi: int) -> Path:
     """Write a figure as PNG, in one step, and return its path."""
+    plain_texts(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png", facecolor="white", pil_kwargs={"compress_level": 4})
     return Path(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.plain import plain_console, save_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,15 +61,13 @@ def _write_json(content: Any, path: Path, indent: int | None) -> None:
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+        save_csv(table, temporary)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the figures as two short tables, with the conventions that they hang on."""
-    from rich.console import Console
-
     metrics = evaluation.metrics
-    console = Console(highlight=False)
+    console = plain_console()
     persons = f"{metrics['persons']} persons"
     if metrics["persons_labelled"] < metrics["persons"]:
         persons += f", {metrics['persons_labelled']} of them with labelled keypoints (the others do not count)"
