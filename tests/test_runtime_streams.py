@@ -208,6 +208,12 @@ def test_one_euro_begins_afresh_after_a_gap_and_leaves_nobody_alone():
         OneEuro(min_cutoff=0)
 
 
+def test_one_euro_takes_no_infinite_numbers():
+    for low, beta in ((float("inf"), 10), (1, float("inf")), (float("nan"), 10)):
+        with pytest.raises(DPoseError, match="none of them infinite"):
+            OneEuro(low, beta)
+
+
 def test_drawings_show_what_is_sure():
     picture = np.zeros((60, 60), np.uint8)
     driver = driver_at(10, 10)
