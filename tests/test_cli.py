@@ -206,6 +206,17 @@ def test_numbers_that_are_none_or_below_zero_are_refused(word, mini_dataset, mod
         run(["train", f"data={mini_dataset(train=1, val=1, test=0)}", f"model={model_yaml}", "device=cpu", word])
 
 
+def test_words_of_other_tools_get_what_was_meant(mini_dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["help", "train"]) == 0 and "usage: dpose train" in capsys.readouterr().out
+    assert run(["check", str(mini_dataset())]) == 0
+    assert run(["info", "dpose-125.yaml"]) == 0
+    with pytest.raises(DPoseError, match="no command 'track' here: dpose predict finds the driver in each frame"):
+        run(["track", "model=best.pt"])
+    with pytest.raises(DPoseError, match="unknown command 'nothing'"):
+        run(["help", "nothing"])
+
+
 def test_a_user_whom_the_system_does_not_know(tmp_path):
     code = """
 import pwd

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from matplotlib import get_data_path, rcParams
 from ultralytics import utils
+from ultralytics.data import dataset as engine_dataset
 from ultralytics.data import utils as data_utils
 from ultralytics.data.base import BaseDataset
 from ultralytics.nn.modules import block
@@ -31,6 +32,7 @@ def apply_patches() -> None:
     open_exact_files()
     keep_images()
     keep_offline()
+    say_once()
     rcParams["text.parse_math"] = False  # a class called $\foo$ ends a training in the plot of its first epoch
 
 
@@ -165,6 +167,15 @@ def _without_repair(verify: Any) -> Any:
         return type(result)(v.replace(said, instead) if isinstance(v, str) else v for v in result)
 
     return call
+
+
+def say_once() -> None:
+    """Have a data set announced where its labels are read, and not again for its cache; no speed of its disk."""
+    _replace(data_utils.check_file_speeds, lambda *args, **kwargs: None)
+    bar = engine_dataset.TQDM
+    if not hasattr(bar, "__wrapped__"):
+        shown = functools.wraps(bar)(lambda rows=None, *args, **kwargs: rows is not None and bar(rows, *args, **kwargs))
+        engine_dataset.TQDM = shown  # type: ignore[misc,assignment]
 
 
 # Network

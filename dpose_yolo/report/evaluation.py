@@ -86,12 +86,6 @@ def conventions(metrics: dict[str, Any]) -> list[str]:
         f"OKS area: {metrics['oks_area']:g} of the box; at most {metrics['max_detections']} persons an image; "
         "lengths are shares of the person size (root of the box area)"
     ]
-    own = metrics["engine"]
-    if own and own["AP"] is not None:  # a file that ends in one driver runs without the engine
-        lines.append(
-            f"the engine's own figures: AP {own['AP']:.3f}  AP50 {own['AP50']:.3f}   "
-            f"box AP {own['box_AP']:.3f}  AP50 {own['box_AP50']:.3f}"
-        )
     if metrics["mixture"]:
         lines.append(f"postures: {metrics['mixture']}")
     bootstrap = metrics["bootstrap"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,15 +16,16 @@ import numpy as np
 
 from dpose_yolo.errors import NOT_TEXT, DPoseError
 from dpose_yolo.folders import is_text
+from dpose_yolo.runtime.card import PICTURES, VIDEOS
 from dpose_yolo.runtime.frames import Frame, Source
 
-PICTURES = {"bmp", "dng", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp", "pgm", "ppm"}
-VIDEOS = {"asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "wmv", "webm"}
 COUNTED = {"avi", "m4v", "mov", "mp4"}  # hold the number of their frames; of others OpenCV guesses it from the length
 MOST = 1_000_000  # frames, 9 hours at 30 a second; a header that tells more makes no sense
 TRIES = 30  # failing reads in a row, after which a video is over that does not say how long it is
 MISSES = 5  # failing reads of a camera in a row, after which it is opened again
 PAUSES = (0.1, 2.0)  # shortest and longest wait before a camera is opened again, seconds
+if "OPENCV_LOG_LEVEL" not in os.environ:  # what cannot be opened is told in one line, not in OpenCV's
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 READ = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # turned upright as the file says, 16 bits kept
 
 
