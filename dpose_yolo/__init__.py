@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+try:
+    Path.home()
+except RuntimeError:  # a user whom the system does not know, as in containers; Ultralytics and others need a home
+    os.environ["HOME"] = os.sep
 
 # Read by the engine when it is first imported: no update check, no usage events, no downloads.
 os.environ.setdefault("YOLO_OFFLINE", "true")

@@ -35,6 +35,17 @@ COMMANDS = {
 # Commands that take words without a name, and the setting under which they get them, as a list.
 POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
 
+# Commands that take one word without a name, and its setting.
+ONE_WORD = {"check": "data", "clusters": "data", "info": "model", "forget": "model"}
+# Words of other tools, and what does the same here.
+ELSEWHERE = {
+    "track": "dpose predict finds the driver in each frame, smooth=True steadies it over a video",
+    "test": "dpose val split=test",
+    "benchmark": "dpose bench models a.onnx b.onnx",
+    "tune": "dpose sweep",
+    "detect": "dpose predict",
+}
+
 # Names and paths stay as they are typed, even where they look like numbers.
 AS_TYPED = (
     "name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst", "replay", "old",
@@ -135,6 +146,8 @@ def parse_arguments(arguments: list[str], positional: str | None = None) -> dict
 
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit status."""
+    if arguments[:1] == ["help"] and arguments[1:2]:
+        arguments = [arguments[1], "help"]
     if not arguments or arguments[0] in ("help", "-h", "--help"):
         print(help_page())
         return 0
@@ -145,6 +158,8 @@ def run(arguments: list[str]) -> int:
     if command not in COMMANDS:
         import difflib
 
+        if command in ELSEWHERE:
+            raise DPoseError(f"there is no command {command!r} here: {ELSEWHERE[command]}")
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         raise DPoseError(
             f"unknown command {command!r}: " + (f"did you mean {near[0]}?" if near else "see `dpose help`")
@@ -157,6 +172,9 @@ def run(arguments: list[str]) -> int:
     if command == "settings":
         usage.print_settings(rest)
         return 0
+    alone = ONE_WORD.get(command)
+    if alone and len(rest) > 0 and "=" not in rest[0] and not rest[0].startswith("-"):
+        rest = [f"{alone}={rest[0]}", *rest[1:]]
     settings = parse_arguments(rest, POSITIONAL.get(command))
     main_function: Callable[[dict[str, Any]], int | None] = import_module(f"dpose_yolo.commands.{command}").main
     return main_function(settings) or 0

@@ -42,3 +42,12 @@ def listed_paths(text: str) -> list[str]:
         path, parts = ",".join(parts[:count]), parts[count:]
         found.append(path if Path(path).exists() else path.strip())
     return found
+
+
+def is_text(path: str | Path) -> bool:
+    """Whether a path is valid UTF-8: others end the process in OpenCV, and cannot be written to tables."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -80,7 +81,7 @@ class Setting:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         low, high = self.limits or (float("-inf"), float("inf"))
-        return float(value) if low <= value <= high else None
+        return float(value) if low <= value <= high and math.isfinite(value) else None
 
     def _check_integer(self, value: Any) -> int | str | None:
         number = self._check_number(value)
@@ -176,6 +177,12 @@ def refuse_engine_values(settings: Mapping[str, Any]) -> None:
     Raises:
         DPoseError: for the first such value.
     """
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DPoseError(f"{name}={value} is not allowed: give a finite number")
+        negative = isinstance(value, int | float) and not isinstance(value, bool) and value < 0
+        if name in _NOT_NEGATIVE and negative:
+            raise DPoseError(f"{name}={value} is not allowed: {name} takes a number from 0")
     for name, (right, takes) in _ENGINE_VALUES.items():
         if settings.get(name) is not None and not right(settings[name]):
             raise DPoseError(f"{name}={settings[name]} is not allowed: {name} takes {takes}")
@@ -202,6 +209,9 @@ def _layers(value: Any) -> bool:
     return all(_whole(layer, 0) for layer in (value if isinstance(value, list | tuple) else [value]))
 
 
+_NOT_NEGATIVE = frozenset(
+    ("box", "cls", "dfl", "pose", "kobj", "rle", "dis", "patience", "time", "warmup_epochs", "workspace")
+)
 _ENGINE_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "imgsz": (_sizes, "pixels, a whole number from 32, e.g. imgsz=320"),
     "batch": (_batch, "a whole number from 1, or -1 to fill a graphics card"),

@@ -197,6 +197,41 @@ def test_what_a_light_install_lacks_is_one_line(package, monkeypatch, capsys):
     assert f"dpose val needs {package}, which is not installed here: run it on a machine with the full install" in line
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["patience=.nan", "time=.nan", "degrees=.inf", "box=-1", "lr0=.nan", "att_radius=.inf", "patience=-1", "dis=-.inf"],
+)
+def test_numbers_that_are_none_or_below_zero_are_refused(word, mini_dataset, model_yaml):
+    with pytest.raises(DPoseError, match=f"{word.partition('=')[0]}=.* is not allowed"):
+        run(["train", f"data={mini_dataset(train=1, val=1, test=0)}", f"model={model_yaml}", "device=cpu", word])
+
+
+def test_words_of_other_tools_get_what_was_meant(mini_dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["help", "train"]) == 0 and "usage: dpose train" in capsys.readouterr().out
+    assert run(["check", str(mini_dataset())]) == 0
+    assert run(["info", "dpose-125.yaml"]) == 0
+    with pytest.raises(DPoseError, match="no command 'track' here: dpose predict finds the driver in each frame"):
+        run(["track", "model=best.pt"])
+    with pytest.raises(DPoseError, match="unknown command 'nothing'"):
+        run(["help", "nothing"])
+
+
+def test_a_user_whom_the_system_does_not_know(tmp_path):
+    code = """
+import pwd
+def unknown(uid):
+    raise KeyError(uid)
+pwd.getpwuid = unknown
+from dpose_yolo.cli import run
+assert run(["info"]) == 0
+"""
+    kept = {k: v for k, v in os.environ.items() if k not in ("HOME", "YOLO_CONFIG_DIR")}
+    places = {name: str(tmp_path) for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")}
+    done = subprocess.run([sys.executable, "-c", code], env={**kept, **places}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_closed_pipe_stops_no_work(mini_dataset, model_yaml, tmp_path):
     """The exit status is the work's, whether somebody reads its output or not."""
     data, project = mini_dataset(), f"project={tmp_path / 'runs'}"

@@ -82,7 +82,9 @@ def test_a_run_takes_the_recipe_and_says_so(base, caplog):
     saved = yaml.safe_load((trainer.save_dir / "args.yaml").read_text())
     assert (saved["epochs"], saved["lr0"], saved["recipe"]) == (trainer.epochs, wanted["lr0"], "dpose")
     lines = [r.message for r in caplog.records if r.message.startswith("Recipe")]
-    assert len(lines) == 1 and f"epochs={trainer.epochs} for 24 images" in lines[0] and f"lr0={wanted['lr0']}" in lines[0]
+    assert (
+        len(lines) == 1 and f"epochs={trainer.epochs} for 24 images" in lines[0] and f"lr0={wanted['lr0']}" in lines[0]
+    )
 
 
 def test_the_preset_ultralytics_leaves_ultralytics_defaults(base):

@@ -208,6 +208,21 @@ def test_one_euro_begins_afresh_after_a_gap_and_leaves_nobody_alone():
         OneEuro(min_cutoff=0)
 
 
+def test_one_euro_takes_no_infinite_numbers():
+    for low, beta in ((float("inf"), 10), (1, float("inf")), (float("nan"), 10)):
+        with pytest.raises(DPoseError, match="none of them infinite"):
+            OneEuro(low, beta)
+
+
+def test_a_picture_by_its_path_and_a_picture_for_a_model(tmp_path, model):
+    cv2.imwrite(str(tmp_path / "one.jpg"), np.full((64, 64, 3), 90, np.uint8))
+    assert DriverPose(model)(tmp_path / "one.jpg").score == pytest.approx(0.8)
+    with pytest.raises(DPoseError, match=r"one.jpg is a picture or video, not a model: DriverPose\("):
+        DriverPose(tmp_path / "one.jpg")
+    with pytest.raises(DPoseError, match=r"none.jpg cannot be read"):
+        DriverPose(model)("none.jpg")
+
+
 def test_drawings_show_what_is_sure():
     picture = np.zeros((60, 60), np.uint8)
     driver = driver_at(10, 10)

@@ -15,6 +15,7 @@ from dpose_yolo.dataset.card import Card, read_card
 from dpose_yolo.dataset.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, part_images, told, walk
 from dpose_yolo.dataset.images import look
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.folders import is_text
 from dpose_yolo.images import read_image
 from dpose_yolo.runtime.pictures import plain_picture, with_channels
 from dpose_yolo.runtime.sources import Source, video_frames
@@ -100,7 +101,11 @@ class Pictures:
         elif self.path.is_file():
             yield str(self.path)
         else:
-            yield from (f for f in walk(str(self.path)) if _kind(f))
+            yield from (f for f in walk(str(self.path)) if _kind(f) and is_text(f))
+
+    def unnamed(self) -> int:
+        """Number of files in a folder that are left out because their names are not UTF-8."""
+        return 0 if self.card or self.path.is_file() else sum(not is_text(f) for f in walk(str(self.path)) if _kind(f))
 
     def _frames(self, file: str) -> int:
         video = cv2.VideoCapture(file)

@@ -41,6 +41,9 @@ def main(settings: dict[str, Any]) -> int:
     conf, iou = numbers.pop("conf", 0.25), numbers.pop("iou", 0.5)
     rules = Rules(**numbers)
     pictures = Pictures(source, str(settings.get("split", "train")), every)
+    unnamed = pictures.unnamed()
+    if unnamed:
+        print(f"{unnamed} files are left out: names that are not UTF-8 have to be changed")
     target = find_target(pictures, dst)
     teachers = [
         load_teacher(path, imgsz=size, conf=conf, device=settings.get("device"))
@@ -77,8 +80,9 @@ def main(settings: dict[str, Any]) -> int:
 
 def _tell(journal: Any, counts: dict[str, int], flags: dict[str, list[int]]) -> None:
     """Print what happened, and the flags of each keypoint."""
-    from rich.console import Console
     from rich.table import Table
+
+    from dpose_yolo.report.plain import plain_console
 
     words = {"labelled": "labelled", "kept": "kept their label", "nobody": "without a driver", "broken": "broken"}
     print(", ".join(f"{counts[state]} {text}" for state, text in words.items() if counts[state]) or "no pictures")
@@ -94,7 +98,7 @@ def _tell(journal: Any, counts: dict[str, int], flags: dict[str, list[int]]) -> 
         if total:
             table.add_row(name, *(f"{100 * share / total:.0f}" for share in shares))
     if table.rows:
-        Console().print(table)
+        plain_console().print(table)
 
 
 def _paths(value: Any) -> list[str]:

@@ -22,7 +22,7 @@ def main(settings: dict[str, Any]) -> None:
     rounds, repeats, size = (whole(settings, k, v) for k, v in (("rounds", 20), ("repeats", 10), ("imgsz", 640)))
     threads = _threads(settings.get("threads", [1, 2]))
     from dpose_yolo.peers.speed import machine, measure_models
-    from dpose_yolo.report.speed import markdown, save_speed
+    from dpose_yolo.report.speed import save_speed, screen
 
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory(prefix="dpose-bench-")))
@@ -39,7 +39,7 @@ def main(settings: dict[str, Any]) -> None:
             raise
     about = {**machine(), "rounds": rounds, "repeats": repeats}
     written = save_speed(rows, about, folder)
-    print(markdown(rows, about))
+    print(screen(rows, about))
     print(f"{', '.join(written)} in {folder}")
 
 

@@ -56,11 +56,12 @@ def main(settings: dict[str, Any]) -> int:
 @contextmanager
 def progress() -> Iterator[Any]:
     """A progress bar on standard error while something is done, if that is a terminal; gives a wrapper of loops."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    from dpose_yolo.report.plain import plain_console
+
+    console = plain_console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
 
         def track(items: Iterable[Any], text: str) -> Iterable[Any]:

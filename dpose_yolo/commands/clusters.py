@@ -175,8 +175,9 @@ def _compare(
 
 
 def _print(frame: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from dpose_yolo.report.plain import plain_console
 
     table = Table(box=None, pad_edge=False)
     shown = [c for c in ("cluster", "poses", "natural_share", "balanced_share", "posture", "purity") if c in frame]
@@ -184,4 +185,4 @@ def _print(frame: Any) -> None:
         table.add_column(column.replace("_", " "), justify="left" if column == "posture" else "right")
     for row in frame[shown].itertuples(index=False):
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    Console().print(table)
+    plain_console().print(table)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dpose_yolo.errors import DPoseError
-from dpose_yolo.folders import absolute_project, missing_folders, remove_empty
+from dpose_yolo.errors import NOT_TEXT, DPoseError, printable
+from dpose_yolo.folders import absolute_project, is_text, missing_folders, remove_empty
 from dpose_yolo.settings import refuse_engine_values, refuse_unknown, specification
 
 # Folders that did not exist before `output_folder`, by the one it gave, the deepest first.
@@ -92,7 +92,11 @@ def images_of(source: Any, limit: int = 10_000_000) -> list[Path]:
     if not path.exists():
         raise DPoseError(f"no image or folder {source}: set source= to a path that exists")
     files = [path] if path.is_file() else sorted(path.rglob("*"))
-    images = [f for f in files if f.suffix[1:].lower() in IMG_FORMATS]
+    found = [f for f in files if f.suffix[1:].lower() in IMG_FORMATS]
+    images = [f for f in found if is_text(f)]
+    if len(images) < len(found):
+        first = next(f for f in found if f not in images)
+        print(f"{len(found) - len(images)} images are left out, the first: {printable(str(first))}: {NOT_TEXT}")
     if not images:
         raise DPoseError(f"no images in {source}: expected files ending in {', '.join(sorted(IMG_FORMATS))}")
     return images[:limit]

@@ -251,8 +251,9 @@ def print_settings(names: list[str]) -> None:
     Raises:
         DPoseError: for a name that is no DPOSE setting.
     """
-    from rich.console import Console
     from rich.table import Table
+
+    from dpose_yolo.report.plain import plain_console
 
     refuse_unknown(names, ())
     table = Table(box=None, pad_edge=False)
@@ -261,7 +262,7 @@ def print_settings(names: list[str]) -> None:
     for name, setting in specification().items():
         if not names or name in names:
             table.add_row(name, str(defaults()[name]), setting.allowed, setting.help)
-    Console().print(table)
+    plain_console().print(table)
     if names:
         return
     table = Table(
@@ -272,7 +273,7 @@ def print_settings(names: list[str]) -> None:
     scratch, pretrained = section("from_scratch"), section("pretrained")
     for name in pretrained:
         table.add_row(name, *(_recipe_value(part.get(name, "")) for part in (scratch, pretrained)))
-    Console().print(table)
+    plain_console().print(table)
     print(
         "All others are Ultralytics' defaults. cfg=ultralytics uses its defaults for these too, cfg=paper the paper's."
     )

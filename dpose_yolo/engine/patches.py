@@ -10,13 +10,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from matplotlib import get_data_path
+from matplotlib import get_data_path, rcParams
 from ultralytics import utils
+from ultralytics.data import dataset as engine_dataset
 from ultralytics.data import utils as data_utils
 from ultralytics.data.base import BaseDataset
 from ultralytics.nn.modules import block
 from ultralytics.utils import checks, downloads, events, plotting
 from ultralytics.utils.patches import imread
+
+from dpose_yolo.errors import NOT_TEXT
+from dpose_yolo.folders import is_text
 
 
 class NotDownloadedError(ConnectionError):
@@ -28,6 +32,8 @@ def apply_patches() -> None:
     open_exact_files()
     keep_images()
     keep_offline()
+    say_once()
+    rcParams["text.parse_math"] = False  # a class called $\foo$ ends a training in the plot of its first epoch
 
 
 # Files
@@ -152,12 +158,24 @@ def _leave_image(path: str | Path, write: Any) -> None:
 def _without_repair(verify: Any) -> Any:
     @functools.wraps(verify)
     def call(args: Any) -> Any:
+        file = str(args[0])
+        if verify.__name__ == "verify_image_label" and not is_text(file):
+            return [None] * 5 + [0, 0, 0, 1, f"{args[2]}{file}: ignoring corrupt image/label: {NOT_TEXT}"]
         result = verify(args)
         said = "corrupt JPEG restored and saved"
         instead = "the JPEG does not end as it should; it is used as it is"
         return type(result)(v.replace(said, instead) if isinstance(v, str) else v for v in result)
 
     return call
+
+
+def say_once() -> None:
+    """Have a data set announced where its labels are read, and not again for its cache; no speed of its disk."""
+    _replace(data_utils.check_file_speeds, lambda *args, **kwargs: None)
+    bar = engine_dataset.TQDM
+    if not hasattr(bar, "__wrapped__"):
+        shown = functools.wraps(bar)(lambda rows=None, *args, **kwargs: rows is not None and bar(rows, *args, **kwargs))
+        engine_dataset.TQDM = shown  # type: ignore[misc,assignment]
 
 
 # Network

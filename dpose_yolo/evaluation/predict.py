@@ -54,6 +54,9 @@ class CollectingValidator(PoseValidator):
         if self.chosen is not None and (len(self.chosen) != labelled or max(self.chosen) >= count):
             raise DPoseError(f"{len(self.chosen)} keypoints chosen among {count}, but the data has {labelled}")
 
+    def print_results(self) -> None:
+        """Print nothing: the figures of `dpose val` are told once, by the definitions of this package."""
+
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
         """The engine's, with the model's keypoints put into the data's order and given a confidence."""
         shape, self.kpt_shape = self.kpt_shape, self.model_shape  # the engine views the output by this attribute

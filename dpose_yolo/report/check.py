@@ -16,6 +16,7 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import limbs
 from dpose_yolo.report.page import head_row, html, jpeg, quote, save_page, text_of
 from dpose_yolo.report.pictures import draw_pose, read_picture
+from dpose_yolo.report.plain import plain_console
 
 if TYPE_CHECKING:
     from dpose_yolo.dataset.card import Card
@@ -34,12 +35,10 @@ def ordered(kinds: Iterable[str]) -> list[str]:
 
 def print_findings(checked: Checked) -> None:
     """Print a row for each kind of finding, with the first of its kind."""
-    from rich.console import Console
-    from rich.markup import escape as plain
     from rich.table import Table
 
     findings = checked.findings
-    console = Console()
+    console = plain_console()
     console.print(", ".join(f"{count} images of {part}" for part, count in checked.images().items()))
     if not findings.counts:
         console.print("nothing found")
@@ -51,7 +50,7 @@ def print_findings(checked: Checked) -> None:
         first = findings.kept[kind][0]
         about = f"{first.file}: {first.what}"
         row = (KINDS[kind].level, KINDS[kind].title, str(findings.counts[kind]), about, KINDS[kind].mend)
-        table.add_row(*(plain(text_of(word)) for word in row))
+        table.add_row(*map(text_of, row))
     console.print(table)
 
 

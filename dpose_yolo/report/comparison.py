@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dpose_yolo.report.charts import plain_axes
 from dpose_yolo.report.drawing import BLUE, INK, VERMILLION, replacing, save_figure
+from dpose_yolo.report.plain import plain_console, save_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def save_comparison(comparison: Comparison, folder: str | Path) -> list[str]:
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     with replacing(folder / "comparison.csv") as temporary:
-        flat_table(result).to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+        save_csv(flat_table(result), temporary)
     with replacing(folder / "comparison.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")
     save_figure(comparison_figure(result), folder / "comparison.png", DPI)
@@ -137,10 +138,9 @@ def markdown(result: dict[str, Any]) -> str:
 def print_comparison(result: dict[str, Any]) -> None:
     """Print the tables, and the conventions below."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     for heads, rows in (screen_rows(result), difference_rows(result)):
         if rows:
             table = Table(box=SIMPLE, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))

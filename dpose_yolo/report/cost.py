@@ -13,6 +13,7 @@ import pandas as pd
 from dpose_yolo import __version__
 from dpose_yolo.report.drawing import replacing
 from dpose_yolo.report.machine import machine
+from dpose_yolo.report.plain import plain_console, save_csv
 
 
 def save_costs(
@@ -37,7 +38,7 @@ def save_costs(
         temporary.write_text(f"{text}\n\n{cost_conditions(rows, conditions)}\n", encoding="utf-8")
     for path, frame in ((files[1], pd.DataFrame(rows)), (files[2], steps)):
         with replacing(path) as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+            save_csv(frame, temporary)
     with replacing(files[3]) as temporary:
         content = {"arms": list(rows), "conditions": conditions, "version": __version__, "machine": machine()}
         temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
@@ -87,7 +88,6 @@ def cost_conditions(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) 
 
 def print_costs(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) -> None:
     """The table on the screen."""
-    from rich.console import Console
     from rich.table import Table
 
     head, lines = cost_lines(rows)
@@ -96,7 +96,7 @@ def print_costs(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) -> N
         table.add_column(column, justify="left" if column == "arm" else "right")
     for line in lines:
         table.add_row(*line)
-    console = Console()
+    console = plain_console()
     if not console.is_terminal:
         console.width = 140  # a log is wide enough
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -64,7 +65,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         DPoseError: when the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    stem = path.stem if len(os.fsencode(path.name)) < 200 else hashlib.sha1(os.fsencode(path.name)).hexdigest()
+    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -76,8 +78,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def plain_texts(figure: Figure) -> None:
+    """Have all texts of a figure drawn as they are: a name with `$` is no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
+
+
 def save_figure(figure: Figure, path: str | Path, dpi: int) -> Path:
     """Write a figure as PNG, in one step, and return its path."""
+    plain_texts(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png", facecolor="white", pil_kwargs={"compress_level": 4})
     return Path(path)

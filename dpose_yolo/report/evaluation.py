@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.plain import plain_console, save_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,15 +61,13 @@ def _write_json(content: Any, path: Path, indent: int | None) -> None:
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+        save_csv(table, temporary)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the figures as two short tables, with the conventions that they hang on."""
-    from rich.console import Console
-
     metrics = evaluation.metrics
-    console = Console(highlight=False)
+    console = plain_console()
     persons = f"{metrics['persons']} persons"
     if metrics["persons_labelled"] < metrics["persons"]:
         persons += f", {metrics['persons_labelled']} of them with labelled keypoints (the others do not count)"
@@ -87,12 +86,6 @@ def conventions(metrics: dict[str, Any]) -> list[str]:
         f"OKS area: {metrics['oks_area']:g} of the box; at most {metrics['max_detections']} persons an image; "
         "lengths are shares of the person size (root of the box area)"
     ]
-    own = metrics["engine"]
-    if own and own["AP"] is not None:  # a file that ends in one driver runs without the engine
-        lines.append(
-            f"the engine's own figures: AP {own['AP']:.3f}  AP50 {own['AP50']:.3f}   "
-            f"box AP {own['box_AP']:.3f}  AP50 {own['box_AP50']:.3f}"
-        )
     if metrics["mixture"]:
         lines.append(f"postures: {metrics['mixture']}")
     bootstrap = metrics["bootstrap"]

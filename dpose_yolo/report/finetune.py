@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.plain import plain_console, save_csv
 
 FILES = ["finetune.md", "finetune.csv", "finetune.json"]
 
@@ -28,7 +29,7 @@ def save_finetune(result: dict[str, Any], folder: str | Path) -> list[str]:
     with replacing(folder / "finetune.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")
     with replacing(folder / "finetune.csv") as temporary:
-        pd.DataFrame(result["rows"]).to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+        save_csv(pd.DataFrame(result["rows"]), temporary)
     with replacing(folder / "finetune.json") as temporary:
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -62,10 +63,9 @@ def markdown(result: dict[str, Any]) -> str:
 def print_finetune(result: dict[str, Any]) -> None:
     """Print a table for each data set, the notes and the advice."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     for title in dict.fromkeys(row["data"] for row in result["rows"]):
         table = Table(box=SIMPLE, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), title_justify="left")
         for i, head in enumerate((f"{title} data", "before", "after", "change", "95 % interval")):

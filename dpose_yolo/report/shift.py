@@ -17,6 +17,7 @@ from dpose_yolo.posture.usual import FENCE
 from dpose_yolo.report.atlas_page import Shown
 from dpose_yolo.report.charts import plain_axes
 from dpose_yolo.report.drawing import FAINT, GREEN, GREY, INK, replacing, save_figure
+from dpose_yolo.report.plain import plain_console, save_csv
 from dpose_yolo.report.skeleton import draw_skeleton, extents, frame, keypoint_covariances
 from dpose_yolo.report.tables import majority, records
 
@@ -111,19 +112,17 @@ def save_shift(df: pd.DataFrame, shift: Shift, old: Shown, new: Shown, sets: Seq
         "unlike": unlike,
     }
     with replacing(folder / "compare.csv") as temporary:
-        df.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+        save_csv(df, temporary)
     with replacing(folder / "compare.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_shift(df: pd.DataFrame, sets: Sequence[str]) -> None:
     """Print the table, and what stands out in words."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    console.print(f"\nold: {escape(sets[0])}\nnew: {escape(sets[1])}")
+    console = plain_console()
+    console.print(f"\nold: {sets[0]}\nnew: {sets[1]}")
     table = Table(box=None, pad_edge=False)
     known = any(df[c].notna().any() for c in ("old_name", "new_name") if c in df)
     columns = ["posture", "old poses", "new poses", "old share", "new share", *(["name"] if known else []), "state"]
@@ -133,7 +132,7 @@ def print_shift(df: pd.DataFrame, sets: Sequence[str]) -> None:
     for row in records(df):
         cells = [row["posture"], str(row["old_poses"]), str(row["new_poses"])]
         cells += [f"{row['old_share']:.3f}", f"{row['new_share']:.3f}"]
-        cells += [escape(row.get("old_name") or row.get("new_name") or "")] if known else []
+        cells += [row.get("old_name") or row.get("new_name") or ""] if known else []
         table.add_row(*cells, row["state"])
     console.print(table)
     console.print(summary(df))

@@ -49,6 +49,18 @@ def speed_terms(about: dict[str, Any]) -> str:
     )
 
 
+def screen(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
+    """Table for a screen, a column for each model, and terms."""
+    head, lines = speed_lines(rows)
+    table = list(zip(head, *lines, strict=True))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows_shown = (
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    )
+    return "\n".join(rows_shown) + f"\n\n{speed_terms(about)}\n"
+
+
 def markdown(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
     """Table and terms."""
     head, lines = speed_lines(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpose_yolo.report.drawing import replacing, save_figure
+from dpose_yolo.report.plain import plain_console, save_csv
 from dpose_yolo.report.study_plots import curve_figure, dot_figure
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def save_study(results: StudyResults, folder: Path) -> list[Path]:
     for name in ("summary", "runs", "differences"):
         files.append(folder / f"{'table' if name == 'summary' else name}.csv")
         with replacing(files[-1]) as temporary:
-            getattr(results, name).to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+            save_csv(getattr(results, name), temporary)
     files.append(save_figure(dot_figure(results), folder / "study.png", DPI))
     curve = curve_figure(results)
     if curve is not None:
@@ -145,12 +146,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def print_study(results: StudyResults) -> None:
     """The short tables on the screen."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = 140  # a log is wide enough
+    console = plain_console()
     short = ("AP", "AP50", "head", "medium", "tail", "macro")
     head, rows = _figure_rows(results, [c for c in short if results.summary[c].notna().any()])
     tables = [("mean ± std over seeds", head, rows)]
@@ -163,7 +162,7 @@ def print_study(results: StudyResults) -> None:
             table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
         for line in lines:
             bold = [text.startswith("**") for text in line]
-            cells = (t.strip("*").replace("[", r"\[") for t in line)
-            table.add_row(*(f"[bold]{t}[/bold]" if b else t for t, b in zip(cells, bold, strict=True)))
+            cells = (t.strip("*") for t in line)
+            table.add_row(*(Text(t, "bold" if b else "") for t, b in zip(cells, bold, strict=True)))
         console.print(table)
         console.print()

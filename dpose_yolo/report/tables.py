@@ -15,6 +15,7 @@ import pandas as pd
 from dpose_yolo.dataset.index import NAME_COLUMNS
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.plain import save_csv
 
 if TYPE_CHECKING:
     from dpose_yolo.engine.postures import PoseTable, PosturePlan
@@ -239,7 +240,7 @@ def save_tables(
     }
     csv_path, json_path = Path(folder) / "clusters.csv", Path(folder) / "clusters.json"
     with replacing(csv_path) as temporary:
-        df.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+        save_csv(df, temporary)
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return csv_path, json_path

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import FAINT, INK, SKY, VERMILLION, limbs, replacing
+from dpose_yolo.report.drawing import FAINT, INK, SKY, VERMILLION, limbs, plain_texts, replacing
 from dpose_yolo.report.pictures import read_picture
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def save_worst_sheet(
             (left + wide) / page_w, line, _short(word), size=8, color=FAINT, va="center", ha="right", parse_math=False
         )
     with replacing(path) as temporary:
+        plain_texts(figure)
         figure.savefig(temporary, dpi=DPI, format="jpg", facecolor="white", pil_kwargs={"quality": 88})
     return Path(path)
 

@@ -12,6 +12,8 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.keypoints import names_of
 
 SINGLE = "dpose_single"  # metadata key of graphs that end in one driver; dpose_yolo/export/single.py writes it
+PICTURES = {"bmp", "dng", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp", "pgm", "ppm"}
+VIDEOS = {"asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "wmv", "webm"}
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
@@ -60,6 +62,8 @@ def open_session(path: str | Path, device: Any = "cpu", threads: int | None = No
     path = Path(path)
     if not path.is_file():
         raise DPoseError(f"no model file {path}: give the path of an .onnx file that `dpose export` wrote")
+    if path.suffix.lower()[1:] in PICTURES | VIDEOS:
+        raise DPoseError(f'{path} is a picture or video, not a model: DriverPose("best.onnx")({path.name!r})')
     if path.suffix == ".pt":
         raise DPoseError(f"{path} is a PyTorch checkpoint: write an ONNX file first, dpose export model={path}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.errors import NOT_TEXT, DPoseError
+from dpose_yolo.folders import is_text
 from dpose_yolo.keypoints import side_of
 from dpose_yolo.report.drawing import SIDE_COLOURS, limbs, replacing
 from dpose_yolo.runtime.driver import Driver
@@ -21,6 +23,7 @@ from dpose_yolo.runtime.pictures import plain_picture, with_channels
 
 SURE = 0.5  # keypoints below this confidence are hidden or guessed, and not drawn
 WRITABLE = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+LONGEST = 200  # bytes of a name, which may get a number and an ending; file systems take 255
 FPS = 25.0  # of a video whose source tells none
 FASTEST = 240.0  # frames a second of a drawn video
 LONGEST_STILL = 60.0  # seconds that a frame is repeated at most
@@ -78,6 +81,8 @@ class Gallery:
 
     def __init__(self, folder: str | Path, names: Sequence[str], bits: int | None = None):
         """See the class; `names` and `bits` are the model's keypoint names and the used bits of 16-bit pictures."""
+        if not is_text(folder):
+            raise DPoseError(f"{folder} cannot be written to by OpenCV: {NOT_TEXT}, or set save=False")
         self.folder, self.names, self.bits = Path(folder), list(names), bits
         self.files: dict[str, int] = {}
         self._stack, self._source = ExitStack(), ""
@@ -112,8 +117,7 @@ class Gallery:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".jpg"
             stem = path.stem if path.suffix else f"{path.stem}_{frame.number:06d}"
             with replacing(self.folder / self._free(stem, suffix)) as temporary:
-                if not cv2.imwrite(str(temporary), drawn):
-                    raise DPoseError(f"cannot write {temporary.parent}: no room, or no right to")
+                temporary.write_bytes(cv2.imencode(suffix.lower(), drawn)[1].tobytes())
             return
         if self._video is None or frame.name != self._source:
             self._video = self._begin(frame, (drawn.shape[1], drawn.shape[0]))
@@ -160,6 +164,8 @@ class Gallery:
 
     def _free(self, stem: str, suffix: str) -> str:
         """A file name not used before: pictures of several folders may have the same."""
+        while len(os.fsencode(stem)) > LONGEST:
+            stem = stem[:-1]
         first = name = f"{stem}{suffix}"
         while name in self.files:
             self.files[first] += 1

@@ -17,7 +17,7 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.runtime.card import class_of_driver, open_session, read_card
 from dpose_yolo.runtime.frames import Frame, Source
 from dpose_yolo.runtime.pictures import Letterbox, Placement, network_input, plain_picture, with_channels
-from dpose_yolo.runtime.sources import open_source
+from dpose_yolo.runtime.sources import open_source, read_picture
 
 ASPECT = 0.01  # by how much the aspect of a picture may differ from the one a graph was made for
 
@@ -66,7 +66,7 @@ class DriverFinder(ABC):
         """The driver in a picture.
 
         Args:
-            picture: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
+            picture: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16; or the path of one.
 
         Returns:
             The driver; None where nobody is likelier than `conf`.
@@ -74,6 +74,8 @@ class DriverFinder(ABC):
         Raises:
             DPoseError: for an empty picture, or one of another shape or type.
         """
+        if isinstance(picture, str | Path):
+            picture = read_picture(picture)
         with self._lock:
             driver = self._find(plain_picture(picture, self.bits))
             self.pictures += 1

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpose_yolo.errors import printable
+
 
 @dataclass
 class Frame:
@@ -74,7 +76,7 @@ class Source:
     def lose(self, what: str, reason: str, count: int = 1) -> None:
         """Count pictures that cannot be read."""
         self.counts.broken += count
-        self.counts.first_broken = self.counts.first_broken or f"{what}: {reason}"
+        self.counts.first_broken = self.counts.first_broken or printable(f"{what}: {reason}")
 
     def refuse(self, frame: Frame, error: Exception) -> None:
         """Count a frame that was handed out but cannot be used."""

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from dpose_yolo.errors import table_cell
 from dpose_yolo.report.drawing import replacing
 from dpose_yolo.runtime.driver import Driver
 from dpose_yolo.runtime.frames import Frame
@@ -27,7 +28,9 @@ class Records:
         self.names, self.about = list(names), dict[str, Any]()
         self._csv, self._json, self._first = csv.writer(table, lineterminator="\n"), text, True
         points = [f"{name}_{part}" for name in names for part in ("x", "y", "score")]
-        self._csv.writerow(["source", "frame", "time_s", "utc", "score", "x1", "y1", "x2", "y2", *points])
+        self._csv.writerow(
+            ["source", "frame", "time_s", "utc", "score", "x1", "y1", "x2", "y2", *map(table_cell, points)]
+        )
         self._json.write('{"keypoints": ' + json.dumps(self.names, ensure_ascii=False) + ',\n"frames": [')
 
     def add(self, frame: Frame, driver: Driver | None) -> None:
@@ -47,7 +50,7 @@ class Records:
         else:
             entry["score"] = None
             cells += [""] * (5 + 3 * len(self.names))
-        self._csv.writerow(["" if cell is None else cell for cell in cells])
+        self._csv.writerow(["" if cell is None else table_cell(cell) for cell in cells])
         self._json.write(("\n" if self._first else ",\n") + json.dumps(entry, ensure_ascii=False))
         self._first = False
 
@@ -68,7 +71,9 @@ def open_records(folder: str | Path, names: Sequence[str]) -> Iterator[Records]:
         files = []
         for name in ("poses.csv", "poses.json"):
             temporary = stack.enter_context(replacing(Path(folder) / name))
-            files.append(stack.enter_context(temporary.open("w", encoding="utf-8", newline="")))
+            files.append(
+                stack.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+            )
         records = Records(files[0], files[1], names)
         yield records
         records.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,16 +14,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.errors import NOT_TEXT, DPoseError
+from dpose_yolo.folders import is_text
+from dpose_yolo.runtime.card import PICTURES, VIDEOS
 from dpose_yolo.runtime.frames import Frame, Source
 
-PICTURES = {"bmp", "dng", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp", "pgm", "ppm"}
-VIDEOS = {"asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "wmv", "webm"}
 COUNTED = {"avi", "m4v", "mov", "mp4"}  # hold the number of their frames; of others OpenCV guesses it from the length
 MOST = 1_000_000  # frames, 9 hours at 30 a second; a header that tells more makes no sense
 TRIES = 30  # failing reads in a row, after which a video is over that does not say how long it is
 MISSES = 5  # failing reads of a camera in a row, after which it is opened again
 PAUSES = (0.1, 2.0)  # shortest and longest wait before a camera is opened again, seconds
+if "OPENCV_LOG_LEVEL" not in os.environ:  # what cannot be opened is told in one line, not in OpenCV's
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 READ = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # turned upright as the file says, 16 bits kept
 
 
@@ -45,10 +48,14 @@ def open_source(source: Any, *, patience: float = 30.0, capture: Callable[[Any],
     if isinstance(source, bool) or not isinstance(source, int | str | Path):
         raise DPoseError(f"source={source!r} is no picture, folder, video, camera number or URL")
     text = str(source)
-    number = isinstance(source, int) or (text.isdecimal() and not Path(text).exists())  # a folder may be called 007
+    number = (isinstance(source, int) and source >= 0) or (
+        text.isdecimal() and not Path(text).exists()
+    )  # a folder may be called 007
     if number or "://" in text:
         where = int(text) if number else text
         return Source(text, "camera", lambda own: camera_frames(own, where, patience, capture))
+    if not text or (re.fullmatch(r"-\d+", text) and not Path(text).exists()):
+        raise DPoseError(f"source={text!r} is no picture, folder, video, camera number from 0 or URL")
     files = _files(text)
     return Source(text, "pictures", lambda own: file_frames(own, files, capture), total=len(files))
 
@@ -91,6 +98,11 @@ def file_frames(own: Source, files: list[Path], capture: Callable[[Any], Any]) -
         DPoseError: for a single file that cannot be read; among several it is counted and passed over.
     """
     for path in files:
+        if not is_text(path):
+            if len(files) == 1:
+                raise DPoseError(f"{path} cannot be used: {NOT_TEXT}")
+            own.lose(str(path), NOT_TEXT)
+            continue
         if _ending(path) in VIDEOS:
             yield from video_frames(own, path, capture, alone=len(files) == 1)
             continue

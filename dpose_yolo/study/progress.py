@@ -35,9 +35,9 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ):
         """See the class."""
-        from rich.console import Console
+        from dpose_yolo.report.plain import plain_console
 
-        self.console = console or Console()
+        self.console = console or plain_console()
         self.folders, self.epochs = folders, dict(epochs)
         self.done = {name: epochs_done(folder / "results.csv") for name, folder in folders.items()}
         self.before = dict(self.done)
@@ -54,7 +54,7 @@ class Progress:
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as RichProgress
 
-            text = TextColumn("{task.description}")
+            text = TextColumn("{task.description}", markup=False)
             self._bar = RichProgress(BarColumn(30), text, console=self.console, refresh_per_second=2)
             self._bar.start()
             self._task = self._bar.add_task("", total=max(sum(self.epochs.values()), 1))
