@@ -63,6 +63,11 @@ def listed(path: str, root: str) -> Iterator[str]:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 entry = line.strip()
+                if len(line.splitlines()) > 1:
+                    raise DPoseError(
+                        f"line {number} of {path} holds a line separator that is no newline, at which the engine would "
+                        "begin a new line: write one image a line"
+                    )
                 if is_image(entry):
                     if not is_image(line.rstrip("\r\n")):
                         raise DPoseError(

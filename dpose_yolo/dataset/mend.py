@@ -57,6 +57,10 @@ def _write_list(file: Path, card: Card, found: Scan, part: str) -> tuple[int, in
                 continue
             kept += 1
             line = f"./{_below_root(as_text(path), card)}"
+            if "\\" in line or len(line.splitlines()) > 1 or line != line.strip():
+                raise DPoseError(
+                    f"{line!r} cannot stand in a list, which ends there or takes \\ for /: rename the file"
+                )
             try:
                 lines.write(f"{line}\n")
             except UnicodeEncodeError as error:
