@@ -44,6 +44,8 @@ def read_label(path: str, count: int, dims: int, classes: int) -> Label:
         classes: number of classes.
     """
     none = np.zeros((0, 5 + count * dims))
+    if os.path.exists(path) and not os.path.isfile(path):
+        return Label(none, [Problem("malformed_label", "no regular file")], "found")
     try:
         if os.path.getsize(path) > LARGEST_LABEL:
             return Label(none, [Problem("malformed_label", f"more than {LARGEST_LABEL // 1_000_000} MB")], "found")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ultralytics.data import base as engine_base
 from ultralytics.data import dataset as engine_dataset
 from ultralytics.data import utils as engine_utils
 from ultralytics.data.dataset import YOLODataset
@@ -103,6 +104,9 @@ def verify_image_label(args: tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     tools write a missing point, and get the flag 0 here, as in `dpose check`.
     """
     image, file, prefix, keypoint, classes, count, dims, single = args
+    for path in (image, file):
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
+            return _unusable(image, prefix, f"{path} is no regular file")
     if not keypoint or dims != 2 or not os.path.isfile(file):
         return _engine_verify(args)
     found = list(_engine_verify((image, "", *args[2:])))
@@ -111,7 +115,7 @@ def verify_image_label(args: tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     label = read_label(file, count, 2, 10**9 if single else classes)
     bad = next((problem for problem in label.problems if KINDS[problem.kind].left_out), None)
     if bad is not None:
-        return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: ignoring corrupt image/label: {bad.text}"]
+        return _unusable(image, prefix, bad.text)
     points = label.rows[:, 5:].reshape(-1, count, 2)
     flags = labelled(points)[..., None]
     keypoints = np.concatenate([points * flags, flags], -1).astype(np.float32)
@@ -119,6 +123,11 @@ def verify_image_label(args: tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     found[1], found[4] = label.rows[:, :5].astype(np.float32), keypoints
     found[5:8] = 0, int(there), int(not there)
     return found
+
+
+def _unusable(image: str, prefix: str, reason: str) -> list[Any]:
+    """What the engine's `verify_image_label` answers for an image that is left out."""
+    return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: ignoring corrupt image/label: {reason}"]
 
 
 def guard_caches() -> None:
@@ -131,3 +140,4 @@ def guard_caches() -> None:
         module.save_dataset_cache_file = save_label_cache
         module.verify_image_label = verify_image_label
     YOLODataset._load_or_scan_cache = _load_or_scan
+    engine_base.check_file_speeds = lambda files, *_, **__: None  # opens images before they are looked at
