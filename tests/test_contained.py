@@ -205,3 +205,18 @@ def test_new_lists_cannot_hold_names_that_end_a_line(card: Path) -> None:
             run(["check", f"data={card}", "fix=True", f"project={card.parents[1] / 'runs'}", "images=False"])
         odd.unlink()
         assert not list(card.parent.glob("*_checked*"))
+
+
+def test_a_check_removes_what_a_killed_one_left(card: Path) -> None:
+    import subprocess
+
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    runs = card.parents[1] / "runs"
+    (runs / "check").mkdir(parents=True)
+    left = [runs / "check" / f".check.{gone.pid}.tmp.csv", card.parent / f".data_checked_train.{gone.pid}.tmp.txt"]
+    others = [card.parent / f".data_checked_val.{os.getppid()}.tmp.txt", card.parent / ".thesis.1.tmp"]
+    for file in (*left, *others):
+        file.write_text("")
+    run(["check", f"data={card}", "fix=True", f"project={runs}", "exist_ok=True", "images=False"])
+    assert not any(file.exists() for file in left) and all(file.exists() for file in others)

@@ -30,11 +30,12 @@ def main(settings: dict[str, Any]) -> int:
     from dpose_yolo.dataset.findings import Findings
     from dpose_yolo.dataset.mend import drop_images, write_lists
     from dpose_yolo.report.check import print_findings, save_findings
-    from dpose_yolo.report.drawing import replacing
+    from dpose_yolo.report.drawing import replacing, sweep_killed
 
     card = read_card(data)
     folder = output_folder(settings, "check")
     findings = Findings()
+    sweep_killed(folder, "check")
     try:
         with (
             replacing(folder / "check.csv") as temporary,

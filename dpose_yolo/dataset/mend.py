@@ -13,7 +13,7 @@ from dpose_yolo.dataset.files import label_of, told
 from dpose_yolo.dataset.scan import Scan
 from dpose_yolo.dataset.spool import as_text
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.drawing import replacing, sweep_killed
 
 
 def write_lists(card: Card, found: Scan) -> tuple[Path, dict[str, tuple[int, int]]]:
@@ -28,6 +28,7 @@ def write_lists(card: Card, found: Scan) -> tuple[Path, dict[str, tuple[int, int
     Raises:
         DPoseError: when a part would be empty, when lists cannot name its images, or when it cannot be written to.
     """
+    sweep_killed(Path(card.root), f"{card.file.stem}_checked")
     stem = _free_name(Path(card.root), card.file.stem)
     written: dict[str, tuple[int, int]] = {}
     raw = {k: v for k, v in card.raw.items() if k != "path"}
