@@ -327,3 +327,48 @@ def test_real_models_agree_on_a_drawn_driver(root, tmp_path, shared_data):
     both = (points[:, 2] > 0) & (labels[:, 2] > 0)
     assert both[[5, 6]].all() and both.sum() >= 4  # the shoulders; one teacher labels little of a rendered driver
     assert np.median(np.hypot(*(points - labels)[both, :2].T)) < 0.03
+
+
+def test_a_driver_that_is_not_agreed_on_is_no_background(tmp_path, teachers):
+    """Images: agreed on, seen by one teacher only, two keypoints not agreed, and nobody."""
+    from dpose_yolo.engine.labels import load_labels
+
+    card = data_set(tmp_path / "set", 4)
+    cv2.imwrite(str(tmp_path / "set/images/train/003.png"), np.full((90, 120, 3), 40, np.uint8))
+    found = teachers["b.pt"].find
+
+    def odd(views):
+        answer = found(views)
+        at = round(float(answer[0].points[0, 2, 0])) if len(answer[0].points) else 0
+        if at == 31:  # 001
+            return [type(f)(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 3, 3))) for f in answer]
+        if at == 32:  # 002
+            for f in answer:
+                f.points[:, 1:, 2] = 0
+        return answer
+
+    teachers["b.pt"].find = odd
+    label(card, tmp_path / "set", "empty=True")
+    labels = tmp_path / "set/labels/train"
+    states = {r["image"][-7:-4]: r["reason"] for r in rows(tmp_path / "set/autolabel/train/labels.csv") if r["reason"]}
+    assert (labels / "000.txt").read_text() and (labels / "003.txt").read_text() == ""
+    assert not (labels / "001.txt").exists() and not (labels / "002.txt").exists()
+    assert states["001"].startswith("too few ")
+    assert states["002"] == "too few keypoints agreed" and states["003"] == "no person found"
+    listed = (tmp_path / "set/data_autolabel_train.txt").read_text().split()
+    assert sorted(listed) == ["./images/train/000.png", "./images/train/003.png"]
+    yaml_file = tmp_path / "set/data_autolabel.yaml"
+    yaml_file.write_text(yaml_file.read_text() + "val: data_autolabel_train.txt\n")
+    assert len(load_labels(yaml_file)[0]) == 2
+
+    marked = tmp_path / "bad_images.txt"
+    marked.write_text("images/train/003.png\n")
+    words = ["check", f"data={yaml_file}", f"project={tmp_path / 'runs'}", "images=False"]
+    assert run([*words, "fix=True", f"drop={marked}"]) == 0
+    kept = (tmp_path / "set/data_autolabel_checked_train.txt").read_text()
+    assert kept == "./images/train/000.png\n"
+    marked.write_text("images/train/nowhere.png\n")
+    with pytest.raises(DPoseError, match=r"names images/train/nowhere.png, which is no image of"):
+        run([*words, "fix=True", f"drop={marked}"])
+    with pytest.raises(DPoseError, match="give fix=True, too"):
+        run([*words, f"drop={marked}"])

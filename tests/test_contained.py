@@ -183,3 +183,40 @@ def test_export_refuses_and_takes_them(card: Path, base: dict) -> None:
     assert not (out / "ts").exists()
     assert run([*words, "outside=True"]) == 0
     assert (out / "ts" / "tiny.torchscript").is_file()
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+def test_lists_are_split_only_at_newlines(card: Path, separator: str) -> None:
+    """The engine splits at other separators, too, and would train on what this rule has not seen."""
+    secret = card.parents[1] / "elsewhere/images/train/train_0000.png"
+    write_list(card, "./images/train/train_0000.png", f"./images/x{separator}{secret}")
+    with pytest.raises(DPoseError, match=r"line 2 of .*train.txt holds a line separator that is no newline"):
+        load_labels(card)
+    with pytest.raises(DPoseError, match=r"line 2 of .*train.txt holds a line separator that is no newline"):
+        list(part_images(read_card(card), "train"))
+
+
+def test_new_lists_cannot_hold_names_that_end_a_line(card: Path) -> None:
+    folder = card.parent / "images" / "train"
+    for name in ("a\nb.png", "a\\b.png"):
+        odd = folder / name
+        shutil.copy(folder / "train_0000.png", odd)
+        with pytest.raises(DPoseError, match=r"cannot stand in a list.*rename the file"):
+            run(["check", f"data={card}", "fix=True", f"project={card.parents[1] / 'runs'}", "images=False"])
+        odd.unlink()
+        assert not list(card.parent.glob("*_checked*"))
+
+
+def test_a_check_removes_what_a_killed_one_left(card: Path) -> None:
+    import subprocess
+
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    runs = card.parents[1] / "runs"
+    (runs / "check").mkdir(parents=True)
+    left = [runs / "check" / f".check.{gone.pid}.tmp.csv", card.parent / f".data_checked_train.{gone.pid}.tmp.txt"]
+    others = [card.parent / f".data_checked_val.{os.getppid()}.tmp.txt", card.parent / ".thesis.1.tmp"]
+    for file in (*left, *others):
+        file.write_text("")
+    run(["check", f"data={card}", "fix=True", f"project={runs}", "exist_ok=True", "images=False"])
+    assert not any(file.exists() for file in left) and all(file.exists() for file in others)

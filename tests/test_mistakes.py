@@ -149,7 +149,7 @@ MISTAKES = FINETUNE_MISTAKES | {
     "kpt_shape of another set": (
         lambda folder: (card("[17, 3]", "[13, 3]")(folder), card("flip_idx:", "mirror:")(folder)),
         VAL,
-        ["has 17 keypoints, expected 13 keypoints"],
+        ["kpt_names of cabin.yaml has 17 names, kpt_shape has 13 keypoints"],
     ),
     "flip_idx too short": (
         card("[0, 2, 1, 4,", "[0, 2, 1,"),

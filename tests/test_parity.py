@@ -64,7 +64,7 @@ def test_where_ap_alone_judges_there_has_to_be_some():
     wrecked = POINTS * 0
     for bits in (16, 8):
         found = compared(answer(wrecked), PRECISIONS[bits], reference=answer(far))
-        assert found["AP_pytorch"] < 0.05 and not found["passed"]
+        assert found["AP_pytorch"] < 0.05 and not found["passed"] and not found["judged"]
         assert "nothing is proven, look at imgsz=, data= and split=" in found["reasons"][0]
     assert compared(answer(far), reference=answer(far))["passed"]  # single precision is judged by pixels
 
@@ -123,3 +123,31 @@ def test_single_may_take_either_of_two_equals():
 def test_nothing_proves_nothing():
     nobody = answer(persons=0, scores=np.zeros(3))
     assert "nothing is proven" in compared(nobody, reference=nobody, end="persons")["reasons"][-1]
+
+
+@pytest.mark.parametrize(("judged", "words"), [(True, "PARITY FAILED on"), (False, "parity NOT PROVEN on")])
+def test_what_cannot_be_judged_has_not_failed(judged, words):
+    from pathlib import Path
+
+    from dpose_yolo.report.export import export_lines
+
+    found = compared(answer(POINTS * 0), PRECISIONS[16]) | {
+        "passed": False,
+        "judged": judged,
+        "split": "val",
+        "data": "d",
+    }
+    lines = export_lines(Path("a.onnx"), {"bytes": 1, "int8": None, "tensorrt": None, "parity": found}, True)
+    assert any(line.startswith(words) for line in lines)
+
+
+def test_calibration_on_few_poses_advises_a_setting_it_takes(mini_dataset, monkeypatch):
+    from dpose_yolo.errors import DPoseError
+    from dpose_yolo.export.calibration import calibration_images
+    from dpose_yolo.settings import defaults
+
+    monkeypatch.setattr("dpose_yolo.export.calibration.defaults", lambda: {**defaults(), "clusters": 9})
+    data = mini_dataset(train=1, val=1, test=1)
+    with pytest.raises(DPoseError, match=r"clusters=9 but only .*\): set calibrate=random$"):
+        calibration_images(data, 4, "balanced")
+    assert len(calibration_images(data, 4, "random")[0]) == 1

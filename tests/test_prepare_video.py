@@ -223,6 +223,19 @@ def test_a_source_that_changed_meanwhile_is_refused(footage, tmp_path, monkeypat
         run(["prepare", "video", f"src={src}", f"dst={tmp_path / 'set'}", "frames=10"])
 
 
+def test_a_complete_set_is_of_one_source(footage, tmp_path):
+    """Another folder of the same name, and pictures that were added, are not "complete already"."""
+    src = Path(shutil.copytree(footage, tmp_path / "a" / "src"))
+    prepare(src, tmp_path / "set", "frames=10")
+    moved = Path(shutil.copytree(src, tmp_path / "moved" / "src"))
+    prepare(moved, tmp_path / "set", "frames=10")
+    (moved / "carl" / "new.jpg").write_bytes((src / "carl" / "1.jpg").read_bytes())
+    shutil.copytree(footage / "carl", tmp_path / "other" / "src")
+    for source in (moved, tmp_path / "other" / "src"):
+        with pytest.raises(DPoseError, match=r"the source has changed since .* or is another one of that name"):
+            run(["prepare", "video", f"src={source}", f"dst={tmp_path / 'set'}", "frames=10"])
+
+
 def test_foreign_folders_are_refused(footage, tmp_path):
     dst = tmp_path / "mine"
     dst.mkdir()

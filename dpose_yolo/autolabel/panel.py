@@ -60,6 +60,7 @@ class Panel:
     roi: Sequence[float] | None = None
     iou: float = 0.5
     chosen: list[np.ndarray] = field(init=False)
+    anybody: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         if not any(isinstance(t, Finder) for t in self.teachers):
@@ -98,6 +99,7 @@ class Panel:
                 for v, found in enumerate(teacher.find(views)):
                     seen[t, v] = found.mirrored(size[0], teacher.flip or []) if v else found
         keys = list(seen)
+        self.anybody = any(len(found.boxes) for found in seen.values())
         persons = group_persons([seen[k].boxes for k in keys], [seen[k].scores for k in keys], self.iou)
         chosen = choose_drivers(persons, self.driver, size, self.roi)
         return [self._ballot(person, keys, seen, views, size) for person in chosen]

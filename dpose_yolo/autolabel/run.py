@@ -39,7 +39,7 @@ class Labelling:
         sigmas: (K,) OKS sigmas.
         journal: what is done.
         overwrite: replace labels that are there.
-        empty: write empty label files (background for training) where nobody is found.
+        empty: write empty label files (background for training) where no teacher sees a person.
     """
 
     pictures: Pictures
@@ -100,12 +100,17 @@ class Labelling:
             return
         ballots = self.panel.look(image)
         verdicts = [ballot.decide(self.sigmas, self.rules) for ballot in ballots]
-        persons = [(b.box, v) for b, v in zip(ballots, verdicts, strict=True) if v.flags.any()]
+        persons = [
+            (b.box, v)
+            for b, v in zip(ballots, verdicts, strict=True)
+            if (v.flags > 0).sum() >= min(self.rules.fewest, len(v.flags))
+        ]
         if not persons:
-            # a label that somebody made is never replaced by nothing
-            if self.empty and not self.target.has_label(item):
+            # background only where no view of any teacher saw a person; a label that somebody made is not replaced
+            if self.empty and not self.panel.anybody and not self.target.has_label(item):
                 self.target.write(item, image, "")
-            self._put(item, "nobody", reason="no keypoint agreed" if ballots else "no person found")
+            seen = "too few keypoints agreed" if ballots else "too few teachers saw a person"
+            self._put(item, "nobody", reason=seen if self.panel.anybody else "no person found")
             return
         height, width = image.shape[:2]
         boxes, points, flags = (np.array(v) for v in zip(*((b, v.points, v.flags) for b, v in persons), strict=True))

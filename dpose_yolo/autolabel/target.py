@@ -11,12 +11,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from dpose_yolo.autolabel.journal import Entry, Journal
 from dpose_yolo.autolabel.pictures import Item, Pictures
-from dpose_yolo.dataset.card import PARTS
-from dpose_yolo.dataset.files import label_of
+from dpose_yolo.dataset.card import PARTS, Card, read_yaml
+from dpose_yolo.dataset.files import label_of, part_images
 from dpose_yolo.dataset.label_text import label_text
+from dpose_yolo.dataset.mend import list_entry
 from dpose_yolo.dataset.new_card import card_text
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.report.drawing import replacing
@@ -158,6 +160,27 @@ def write_card(
     with replacing(target.root / "data.yaml") as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target.root / "data.yaml"
+
+
+def write_labelled_list(target: Target, card: Card) -> Path:
+    """`<name>_autolabel.yaml` and a list beside an existing data YAML: its images that have a label file.
+
+    The others would train as background, though nobody knows that their driver is absent.
+    """
+    stem = f"{card.file.stem.removesuffix('_autolabel')}_autolabel"
+    name = f"{stem}_{target.part}.txt"
+    with replacing(target.root / name) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        for image in part_images(card, target.part):
+            if os.path.isfile(label_of(image)):
+                lines.write(f"{list_entry(image, card)}\n")
+    file = target.root / f"{stem}.yaml"
+    raw = {k: v for k, v in (read_yaml(file) if file.is_file() else card.raw).items() if k != "path"}
+    with replacing(file) as temporary:
+        text = yaml.safe_dump({**raw, target.part: name}, sort_keys=False, allow_unicode=True)
+        temporary.write_text(
+            f"# {card.file.name}, of {target.part} the images that have a label\n{text}", encoding="utf-8"
+        )
+    return file
 
 
 def write_index(target: Target) -> None:

@@ -11,7 +11,8 @@ A vote is one teacher's answer on one view of the image (as it is, or mirrored).
    (their mean confidence)^(1/T), T being the teachers that know the keypoint. Votes that abstain lower the first
    factor: a teacher that sees nothing says something. Confidences of different models are no common measure, so the
    more teachers can agree, the less they count (docs/autolabel.md); of a single teacher they count in full.
-6. flag 0 if as much weight is against the point as for it (two against two: nobody knows which) or the certainty is
+6. A person needs `fewest` labelled keypoints (all, where it has less); else nobody knows who sits there.
+7. flag 0 if as much weight is against the point as for it (two against two: nobody knows which) or the certainty is
    below `weak`; 2 from `sure` on; 1 between.
 """
 
@@ -32,6 +33,7 @@ class Rules:
         DPoseError: for a value that makes no sense.
     """
 
+    fewest: int = 3
     least: float = 0.3
     agree: float = 0.5
     sure: float = 0.7

@@ -10,7 +10,7 @@ from dpose_yolo.commands.usage import flag, require, whole
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.folders import listed_paths
 
-OWN = ("source", "teacher", "dst", "split", "driver", "roi", "every", "flip", "overwrite", "empty", "review")
+OWN = ("source", "teacher", "dst", "split", "driver", "roi", "every", "flip", "overwrite", "empty", "review", "fewest")
 RULES = ("least", "agree", "sure", "weak")
 MODEL = ("imgsz", "conf", "iou", "device")
 
@@ -32,14 +32,14 @@ def main(settings: dict[str, Any]) -> int:
     from dpose_yolo.autolabel.pictures import Pictures
     from dpose_yolo.autolabel.review import save_review
     from dpose_yolo.autolabel.run import Labelling, flag_shares, save_table, settings_of
-    from dpose_yolo.autolabel.target import find_target, write_card, write_index
+    from dpose_yolo.autolabel.target import find_target, write_card, write_index, write_labelled_list
     from dpose_yolo.autolabel.teachers import Finder, flip_of, load_teacher
     from dpose_yolo.autolabel.votes import Rules
     from dpose_yolo.keypoints import full_names, sigmas_of
     from dpose_yolo.report.drawing import limbs
 
     conf, iou = numbers.pop("conf", 0.25), numbers.pop("iou", 0.5)
-    rules = Rules(**numbers)
+    rules = Rules(fewest=whole(settings, "fewest", 3), **numbers)
     pictures = Pictures(source, str(settings.get("split", "train")), every)
     unnamed = pictures.unnamed()
     if unnamed:
@@ -67,6 +67,9 @@ def main(settings: dict[str, Any]) -> int:
         if counts["labelled"] and not target.beside:
             write_card(target, names, sigmas, sides, pairs)
             write_index(target)
+        if counts["labelled"] + counts["kept"] and target.beside and pictures.card:
+            file = write_labelled_list(target, pictures.card)
+            print(f"{file}: the images that have a label; train on it, the others are no background")
         save_table(journal, names, target.reports / "labels.csv")
         if most:
             save_review(journal, target, names, target.reports / "review.html", most, pairs)

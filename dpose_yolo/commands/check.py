@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dpose_yolo.commands.common import leave_none, output_folder, refuse_foreign
 from dpose_yolo.commands.usage import flag, require
 from dpose_yolo.errors import DPoseError
 
-OWN = ("data", "names", "strict", "fix", "images", "seed", "project", "name", "exist_ok")
+OWN = ("data", "names", "strict", "fix", "drop", "images", "seed", "project", "name", "exist_ok")
 
 
 def main(settings: dict[str, Any]) -> int:
@@ -21,17 +22,20 @@ def main(settings: dict[str, Any]) -> int:
     seed = settings.get("seed", 0)
     if type(seed) is not int or seed < 0:
         raise DPoseError(f"seed={seed} must be a whole number from 0")
-    names = settings.get("names")
+    names, drop = settings.get("names"), settings.get("drop")
+    if drop is not None and not fix:
+        raise DPoseError(f"drop={drop} leaves images out of the lists that fix=True writes: give fix=True, too")
     from dpose_yolo.dataset.card import read_card
     from dpose_yolo.dataset.check import check
     from dpose_yolo.dataset.findings import Findings
-    from dpose_yolo.dataset.mend import write_lists
+    from dpose_yolo.dataset.mend import drop_images, write_lists
     from dpose_yolo.report.check import print_findings, save_findings
-    from dpose_yolo.report.drawing import replacing
+    from dpose_yolo.report.drawing import replacing, sweep_killed
 
     card = read_card(data)
     folder = output_folder(settings, "check")
     findings = Findings()
+    sweep_killed(folder, "check")
     try:
         with (
             replacing(folder / "check.csv") as temporary,
@@ -46,6 +50,8 @@ def main(settings: dict[str, Any]) -> int:
     save_findings(checked, folder / "check.html", images)
     print_findings(checked)
     print(f"\ncheck.csv, check.html in {folder}")
+    if drop is not None:
+        drop_images(card, checked.scan, Path(str(drop)))
     if fix:
         yaml_file, written = write_lists(card, checked.scan)
         counts = ", ".join(f"{part} {kept} images ({out} left out)" for part, (kept, out) in written.items())

@@ -49,5 +49,7 @@ def main(settings: dict[str, Any]) -> int:
     found = report["parity"]
     if found and not found["passed"]:
         reasons = "; ".join(found["reasons"])
+        if not found["judged"]:
+            raise DPoseError(f"nothing is proven: {reasons}; it is kept as {target}, verify=False leaves out the proof")
         raise DPoseError(f"the export does not answer as the PyTorch model does: {reasons}; it is kept as {target}")
     return 0

@@ -32,11 +32,13 @@ def main(settings: dict[str, Any]) -> None:
     options = read_options(source, settings)
     _apart(Path(src), Path(dst))
     from dpose_yolo.commands.check import progress
+    from dpose_yolo.prepare.files import content_of
     from dpose_yolo.prepare.output import Output
     from dpose_yolo.prepare.plan import total_work
     from dpose_yolo.prepare.work import estimate, in_words, prepare, require_space
 
-    recipe = {"source": source, "src": Path(src).resolve().name, **options.recipe(source)}
+    content = content_of(Path(src))
+    recipe = {"source": source, "src": Path(src).resolve().name, "content": content, **options.recipe(source)}
     out = Output(Path(dst), recipe)
     state = out.state()
     if state == "complete":

@@ -13,10 +13,12 @@ import yaml
 from dpose_yolo.dataset.paths import inside
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.hints import missing_data, windows_path
-from dpose_yolo.keypoints import names_of
+from dpose_yolo.keypoints import names_of, sigmas_of
 
 PARTS = ("train", "val", "test")
-LARGEST_CARD = 10_000_000  # bytes; a data YAML has a few thousand
+LARGEST_CARD = 1_000_000  # bytes; a data YAML has a few thousand
+MOST_CLASSES = 10_000
+LONGEST_NAME = 100  # characters of a keypoint's name
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def read_card(data: Any) -> Card:
     written = {name: found for name in PARTS if (found := places(raw.get(name), root, f"{name} of {file}"))}
     if not written:
         raise DPoseError(f"{file} names no images: write train: and val: with folders or lists of images")
-    count, dims = keypoint_shape(raw.get("kpt_shape"), file)
+    count, dims, classes, flip = checked_labels(raw, file)
     return Card(
         file=file,
         root=root,
@@ -87,12 +89,23 @@ def read_card(data: Any) -> Card:
         written=written,
         count=count,
         dims=dims,
-        classes=class_count(raw, file),
-        flip_idx=checked_flip(raw.get("flip_idx"), count, file),
+        classes=classes,
+        flip_idx=flip,
         names=names_of(raw.get("kpt_names"), count),
         skeleton=raw.get("skeleton") if isinstance(raw.get("skeleton"), list) else None,
         raw=raw,
     )
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader without aliases, by which a short file can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias, compose any other node."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.YAMLError(f"line {mark.line + 1} repeats a value by an alias (*name): write it out")
+        return super().compose_node(parent, index)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -104,7 +117,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST_CARD:
             raise DPoseError(f"{file} has more than {LARGEST_CARD // 1_000_000} MB: that is no data YAML")
-        raw = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        raw = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
     except OSError as error:
         raise DPoseError(f"{file} cannot be read ({error.strerror or error}): set data= to a data YAML") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a broken encoding is a ValueError
@@ -217,14 +230,54 @@ def class_count(raw: dict[str, Any], file: Path) -> int:
     """Number of classes.
 
     Raises:
-        DPoseError: where the YAML names none.
+        DPoseError: where the YAML names none, or numbers them with gaps, or gives another number by `nc`.
     """
-    names = raw.get("names")
-    if isinstance(names, dict | list) and names:
-        return len(names)
-    if type(raw.get("nc")) is int and raw["nc"] > 0:
-        return raw["nc"]
-    raise DPoseError(f"{file} has no class names: write names: and below it 0: driver")
+    names, given = raw.get("names"), raw.get("nc")
+    count = len(names) if isinstance(names, dict | list) else 0
+    if not count:
+        count = given if type(given) is int and names is None else 0
+    elif given is not None and given != count:
+        raise DPoseError(f"{file} has nc: {given} and {count} names: give one name for each class, or leave nc: out")
+    if isinstance(names, dict) and sorted(str(key) for key in names) != sorted(str(n) for n in range(count)):
+        raise DPoseError(f"names of {file} have the numbers {list(names)[:10]}: number the classes from 0 without gaps")
+    if not 1 <= count <= MOST_CLASSES:
+        if given is not None or count:
+            raise DPoseError(f"{file} has {count or given} classes: give 1 to {MOST_CLASSES}")
+        raise DPoseError(f"{file} has no class names: write names: and below it 0: driver")
+    return count
+
+
+def checked_names(given: Any, count: int, file: Path) -> None:
+    """Refuse `kpt_names` that do not name each keypoint once, in words that reports can hold.
+
+    Raises:
+        DPoseError: for such names; None, and a mapping without entries, name nothing and are right.
+    """
+    for names in given.values() if isinstance(given, dict) else [given] if given is not None else []:
+        if not isinstance(names, list) or len(names) != count:
+            has = len(names) if isinstance(names, list) else repr(names)[:60]
+            raise DPoseError(f"kpt_names of {file} has {has} names, kpt_shape has {count} keypoints: name each once")
+        for name in map(str, names):
+            if not name.isprintable() or len(name) > LONGEST_NAME:
+                raise DPoseError(
+                    f"kpt_names of {file} has the name {name[:20]!r}: write at most {LONGEST_NAME} printable characters"
+                )
+
+
+def checked_labels(raw: dict[str, Any], file: Path) -> tuple[int, int, int, list[int] | None]:
+    """What a data YAML says of its labels, by the one rule of all commands.
+
+    Returns:
+        Keypoints of a label, numbers of a keypoint, classes, `flip_idx`.
+
+    Raises:
+        DPoseError: for the first entry that is wrong.
+    """
+    count, dims = keypoint_shape(raw.get("kpt_shape"), file)
+    classes, flip = class_count(raw, file), checked_flip(raw.get("flip_idx"), count, file)
+    checked_names(raw.get("kpt_names"), count, file)
+    sigmas_of([""] * count, raw.get("kpt_oks_sigmas"))
+    return count, dims, classes, flip
 
 
 def checked_flip(flip: Any, count: int, file: Path) -> list[int] | None:

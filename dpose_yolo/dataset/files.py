@@ -36,6 +36,8 @@ def walk(folder: str, depth: int = 0) -> Iterator[str]:
                     continue
                 if entry.is_dir():
                     folders.append(entry.path)
+                elif not entry.is_file() and os.path.exists(entry.path):  # a link to nothing is told as missing
+                    raise DPoseError(f"{entry.path} is a pipe or a device, no file: remove it")
                 else:
                     yield entry.path
     except OSError as error:
@@ -63,6 +65,11 @@ def listed(path: str, root: str) -> Iterator[str]:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 entry = line.strip()
+                if len(line.splitlines()) > 1:
+                    raise DPoseError(
+                        f"line {number} of {path} holds a line separator that is no newline, at which the engine would "
+                        "begin a new line: write one image a line"
+                    )
                 if is_image(entry):
                     if not is_image(line.rstrip("\r\n")):
                         raise DPoseError(

@@ -37,9 +37,7 @@ def first_look(data: Any, needs: Sequence[str], outside: bool = False, datasets:
     """
     file = card.data_file(data)
     raw = card.read_yaml(file)
-    count, _ = card.keypoint_shape(raw.get("kpt_shape"), file)
-    card.class_count(raw, file)
-    card.checked_flip(raw.get("flip_idx"), count, file)
+    card.checked_labels(raw, file)
     given = raw.get("path")
     if datasets and isinstance(given, str) and given and not os.path.isdir(given) and (datasets / given).is_dir():
         root = str(datasets / given)

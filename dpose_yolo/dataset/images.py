@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ class Look(NamedTuple):
 
 def look(path: str) -> Look:
     """Decode an image and take its fingerprints; the file is only read (the engine would rewrite some broken JPEGs)."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        return Look("no regular file", 0, 0, 0, 0)  # a pipe would never end
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)

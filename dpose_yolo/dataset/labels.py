@@ -44,6 +44,8 @@ def read_label(path: str, count: int, dims: int, classes: int) -> Label:
         classes: number of classes.
     """
     none = np.zeros((0, 5 + count * dims))
+    if os.path.exists(path) and not os.path.isfile(path):
+        return Label(none, [Problem("malformed_label", "no regular file")], "found")
     try:
         if os.path.getsize(path) > LARGEST_LABEL:
             return Label(none, [Problem("malformed_label", f"more than {LARGEST_LABEL // 1_000_000} MB")], "found")
@@ -103,7 +105,7 @@ def _range(row: list[float], dims: int) -> Problem | None:
         return Problem("out_of_range", f"box ({x:g}, {y:g}, {width:g}, {height:g}) is not in shares of the image")
     for k, at in enumerate(range(5, len(row), dims)):
         far = _farthest(row[at : at + 2])
-        # without flags, the engine reads a negative coordinate as unlabelled
+        # without flags, a negative coordinate means that the point is missing
         if far > TOLERANCE and not (dims == 2 and min(row[at : at + 2]) < 0):
             return Problem("out_of_range", f"keypoint {k} at ({row[at]:g}, {row[at + 1]:g}) lies outside the image")
     edge = max(width / 2 - x, x + width / 2 - 1, height / 2 - y, y + height / 2 - 1)
@@ -121,11 +123,16 @@ def _farthest(values: list[float]) -> float:
     return max(max(-v, v - 1) for v in values)
 
 
+def labelled(points: np.ndarray) -> np.ndarray:
+    """Whether points (..., 2) without visibility flag are labelled: not at (0, 0), no coordinate negative."""
+    return np.asarray((points >= 0).all(-1) & (points > 0).any(-1))
+
+
 def poses(rows: np.ndarray, dims: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (P, K, 3) [x, y, flag] and boxes (P, 4) [cx, cy, w, h] of label rows, in pixels."""
     points = rows[:, 5:].reshape(len(rows), (rows.shape[1] - 5) // dims, dims)
     keypoints = np.zeros((*points.shape[:2], 3), np.float32)
     keypoints[..., :2] = points[..., :2] * (width, height)
-    keypoints[..., 2] = points[..., 2] if dims == 3 else np.where((points < 0).any(-1), 0, 2)
+    keypoints[..., 2] = points[..., 2] if dims == 3 else 2 * labelled(points)
     boxes = (rows[:, 1:5] * (width, height, width, height)).astype(np.float32)
     return keypoints, boxes

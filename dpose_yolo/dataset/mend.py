@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 
 from dpose_yolo.dataset.card import Card
-from dpose_yolo.dataset.files import label_of
+from dpose_yolo.dataset.files import label_of, told
 from dpose_yolo.dataset.scan import Scan
 from dpose_yolo.dataset.spool import as_text
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.report.drawing import replacing
+from dpose_yolo.report.drawing import replacing, sweep_killed
 
 
 def write_lists(card: Card, found: Scan) -> tuple[Path, dict[str, tuple[int, int]]]:
@@ -28,6 +28,7 @@ def write_lists(card: Card, found: Scan) -> tuple[Path, dict[str, tuple[int, int
     Raises:
         DPoseError: when a part would be empty, when lists cannot name its images, or when it cannot be written to.
     """
+    sweep_killed(Path(card.root), f"{card.file.stem}_checked")
     stem = _free_name(Path(card.root), card.file.stem)
     written: dict[str, tuple[int, int]] = {}
     raw = {k: v for k, v in card.raw.items() if k != "path"}
@@ -56,14 +57,48 @@ def _write_list(file: Path, card: Card, found: Scan, part: str) -> tuple[int, in
                 left += 1
                 continue
             kept += 1
-            line = f"./{_below_root(as_text(path), card)}"
-            try:
-                lines.write(f"{line}\n")
-            except UnicodeEncodeError as error:
-                raise DPoseError(f"{line!r} cannot stand in a list, its name is no UTF-8: rename the file") from error
+            lines.write(f"{list_entry(as_text(path), card)}\n")
         if not kept:
             raise DPoseError(f"no image of the {part} part can be used: nothing is written, see check.csv")
     return kept, left
+
+
+def list_entry(image: str, card: Card) -> str:
+    """Line of a list in the data folder for an image.
+
+    Raises:
+        DPoseError: for an image that no list can name.
+    """
+    line = f"./{_below_root(image, card)}"
+    if "\\" in line or len(line.splitlines()) > 1 or line != line.strip():
+        raise DPoseError(f"{line!r} cannot stand in a list, which ends there or takes \\ for /: rename the file")
+    if any("\ud800" <= letter <= "\udfff" for letter in line):
+        raise DPoseError(f"{line!r} cannot stand in a list, its name is no UTF-8: rename the file")
+    return line
+
+
+def drop_images(card: Card, found: Scan, file: Path) -> None:
+    """Have `fix=True` leave out the images that a text file names, one a line, as reports show them.
+
+    Raises:
+        DPoseError: for a file that cannot be read, and for a name that no image has.
+    """
+    try:
+        names = {line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DPoseError(f"drop={file} is no readable list of images: {' '.join(str(error).split())}") from error
+    names = {name.rstrip("\r") for name in names}
+    seen = set()
+    for i, path in found.spool.rows("SELECT i, path FROM images"):
+        name = told(as_text(path), card).encode("utf-8", "backslashreplace").decode()
+        if name in names:
+            seen.add(name)
+            found.leave_out(i)
+    if names - seen:
+        raise DPoseError(
+            f"drop={file} names {min(names - seen)}, which is no image of {card.file}: name them as bad_images.txt, "
+            "relative to the data folder"
+        )
 
 
 def _below_root(image: str, card: Card) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ultralytics.data.utils import IMG_FORMATS, img2label_paths, verify_image_label
+from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
 from dpose_yolo.dataset.kinds import KINDS
 from dpose_yolo.dataset.labels import read_label
+from dpose_yolo.engine.caches import verify_image_label
 from dpose_yolo.engine.words import one_line
 from dpose_yolo.errors import DPoseError
 

@@ -55,7 +55,11 @@ def calibration_images(
         table = pose_table(labels, names, scale)
     else:
         table = pose_table(labels, names, settings["posture_scale"])
-        mixture = posture_mixture(table, settings, seed, where=f"the training part of {data}", cache=cache)
+        try:
+            mixture = posture_mixture(table, settings, seed, where=f"the training part of {data}", cache=cache)
+        except DPoseError as error:  # what it advises are settings of a training
+            why = str(error).partition(":")[0]
+            raise DPoseError(f"no even choice of calibration images ({why}): set calibrate=random") from error
         told = f"fitted to the training part of {data}"
     postures = image_posture(table, mixture, settings)
     try:

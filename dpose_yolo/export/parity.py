@@ -207,13 +207,14 @@ def _verdict(found: Differences, values: Sequence[float], precision: Precision, 
         reasons.append(f"keypoints differ by {most:.3g} px, {precision.pixels:g} are allowed, most in {found.worst}")
     if not lost_ap <= precision.ap:
         reasons.append(f"AP {values[0]:.4f} became {values[1]:.4f}, {precision.ap:g} is allowed")
+    unproven = []
     if precision.pixels is None and not values[0] >= LEAST_AP:
-        reasons.append(
+        unproven.append(
             f"PyTorch itself reaches AP {values[0]:.4f} on these pictures, and {precision.bits} bits are judged by AP "
             "alone: nothing is proven, look at imgsz=, data= and split="
         )
     if not len(pixels):
-        reasons.append(f"neither model found anybody in {images} pictures: nothing is proven")
+        unproven.append(f"neither model found anybody in {images} pictures: nothing is proven")
     return {
         "bits": precision.bits,
         "images": images,
@@ -227,6 +228,7 @@ def _verdict(found: Differences, values: Sequence[float], precision: Precision, 
         "allowed": {"pixels": precision.pixels, "AP": precision.ap},
         "worst": found.worst,
         "lost": found.lost,
-        "passed": not reasons,
-        "reasons": reasons,
+        "passed": not reasons and not unproven,
+        "judged": bool(reasons) or not unproven,
+        "reasons": reasons + unproven,
     }

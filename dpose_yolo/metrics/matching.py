@@ -7,12 +7,12 @@ once, and the AP of every replicate, and of every group of images, comes from we
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dpose_yolo.arrays import read_arrays
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.metrics.samples import OKS_AREA, Detections, Truth
 from dpose_yolo.metrics.similarity import object_keypoint_similarity, pairs_by_image
@@ -104,13 +104,12 @@ class Matches:
         if not Path(path).is_file():
             raise DPoseError(f"there are no matches at {path}: evaluate the model first")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_arrays(Path(path))
             meta = json.loads(str(arrays.pop("meta")))
             if (meta["format"], meta["version"]) != (FORMAT, VERSION):
                 raise DPoseError(f"{path} holds '{meta['format']}' version {meta['version']}: evaluate the model again")
             return cls(**arrays, oks_area=meta["oks_area"], max_detections=meta["max_detections"])
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DPoseError(f"{path} is broken or holds no matches: evaluate the model again") from error
 
     def _rows(self, weights: np.ndarray | None) -> int:

@@ -2,13 +2,13 @@
 
 import json
 import os
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dpose_yolo.arrays import read_arrays
 from dpose_yolo.errors import DPoseError
 
 FORMAT = "dpose-posture-mixture"
@@ -41,11 +41,10 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.is_file():
         raise DPoseError(f"there is no posture mixture at {path}: fit one first")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
         meta = json.loads(str(arrays.pop("meta")))
         name, version = meta["format"], meta["version"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DPoseError(f"{path} is broken or no posture mixture: delete it and fit again") from error
     if name != FORMAT or version != VERSION:
         raise DPoseError(f"{path} holds '{name}' version {version}, expected '{FORMAT}' {VERSION}: fit again")

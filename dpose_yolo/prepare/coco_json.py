@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dpose_yolo.dataset.card import checked_names
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.keypoints import COCO_NAMES
 from dpose_yolo.prepare.card import KeypointSet, keypoint_set
@@ -143,6 +144,7 @@ def _keypoints(category: dict[str, Any], file: Path) -> KeypointSet:
     names = category["keypoints"]
     if len(names) > MOST_KEYPOINTS or not all(isinstance(n, str) and n for n in names) or len(set(names)) < len(names):
         raise DPoseError(f"the keypoints of {file} must be at most {MOST_KEYPOINTS} different names")
+    checked_names(names, len(names), file)
     if list(names) == COCO_NAMES:
         return keypoint_set(names, None)
     skeleton = category.get("skeleton")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from dpose_yolo.dataset.files import walk
 from dpose_yolo.dataset.paths import inside
 from dpose_yolo.errors import DPoseError
+
+TABLES = (".json", ".csv", ".timestamps", ".txt")
 
 
 def require_inside(root: Path, path: str | Path, where: str) -> Path:
@@ -48,6 +51,22 @@ def files_below(root: Path) -> list[Path]:
         DPoseError: for a link that leads out of the folder.
     """
     return [require_inside(root, path, "the source") for path in sorted(walk(str(root)))]
+
+
+def content_of(src: Path) -> str:
+    """Stands for the files of a source: their paths below it and sizes, and what is in its tables."""
+    sha = hashlib.sha256()
+    for path in sorted(walk(str(src))) if src.is_dir() else [str(src)]:
+        name = os.path.relpath(path, src)
+        try:
+            sha.update(repr((name, os.path.getsize(path))).encode("utf-8", "surrogateescape"))
+            if path.endswith(TABLES) and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    while block := file.read(1 << 20):
+                        sha.update(block)
+        except OSError:  # a link that leads nowhere
+            sha.update(name.encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()
 
 
 def source_folder(src: Any) -> Path:

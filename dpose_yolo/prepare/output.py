@@ -59,7 +59,12 @@ class Output:
         return "complete" if complete else "begun"
 
     def _same(self, before: dict[str, Any]) -> None:
-        for name in sorted({*before, *self.recipe}):
+        if before.get("content", self.recipe.get("content")) != self.recipe.get("content"):
+            raise DPoseError(
+                f"the source has changed since dst={self.dst} was begun, or is another one of that name: set dst= to a "
+                "new folder"
+            )
+        for name in sorted({*before, *self.recipe} - {"content"}):
             if before.get(name) != self.recipe.get(name):
                 was, now = before.get(name), self.recipe.get(name)
                 raise DPoseError(f"dst={self.dst} was made with {name}={was}, not {now}: set another dst=")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,6 +57,24 @@ def limbs(names: Sequence[str], skeleton: Sequence[Sequence[int]] | None = None)
     if ("", "neck") in index:  # the neck carries the head
         pairs = [pair for pair in pairs if pair[0][1] != "ear"]
     return [(index[a], index[b]) for a, b in pairs if a in index and b in index]
+
+
+def sweep_killed(folder: Path, stem: str) -> None:
+    """Remove what `replacing` left of files whose names begin with `stem` where its process was killed."""
+    for file in folder.glob(f".{glob.escape(stem)}*.tmp*"):
+        number = re.search(r"\.(\d+)\.tmp", file.name)
+        if number and not _runs(int(number[1])):
+            file.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # of another user, or no number of a process
+    return True
 
 
 @contextmanager

@@ -217,13 +217,13 @@ def _literal(text: str) -> Any:
     """The Python value that the engine wrote with `str`, or the text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
 def _is_shape(shape: Any) -> bool:
     whole = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(v, int) for v in shape)
-    return whole and shape[0] > 0 and shape[1] in (2, 3)
+    return whole and 0 < shape[0] <= 10_000 and shape[1] in (2, 3)
 
 
 def _has_nms(told: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dpose_yolo.arrays import read_arrays
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.metrics import third_mask
 from dpose_yolo.report.drawing import replacing
@@ -73,8 +74,7 @@ class ImageGroups:
             DPoseError: when the file is missing or another one.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{k: arrays[k] for k in arrays.files})
+            return cls(**read_arrays(Path(path)))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DPoseError(f"{path} cannot be read ({error}): remove it and run the study again") from error
 
