@@ -1,0 +1,104 @@
+"""A renderer of stick figures with the interface of the real one, for tests of what is around it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from stick_figures import POSTURES, draw, figure
+
+from dpose_yolo import DPoseError
+from dpose_yolo.render.plan import ScenePlan, evenly
+from dpose_yolo.render.run import Tools
+from dpose_yolo.render.scene import Sample, SceneSpec
+
+NAMES = list(POSTURES)
+
+
+def draw_labels(spec: SceneSpec):
+    """Label of a stick figure in a square picture; a camera is a pair of numbers: scale, and place of the centre."""
+    if spec.posture not in POSTURES:
+        raise DPoseError(f"posture {spec.posture} is impossible: its hand reaches through the roof")
+    rng = np.random.default_rng(spec.seed)
+    points = figure(spec.posture, rng)
+    scale, centre = spec.camera or (1.0, 0.5)
+    points[:, :2] = (points[:, :2] - 0.5) * scale + centre
+    points[~((points[:, :2] > 0) & (points[:, :2] < 1)).all(1)] = 0
+    points[:, :2] *= spec.size
+    on = points[points[:, 2] > 0, :2]
+    box = np.concatenate([on.min(0) - 2, on.max(0) + 2]).clip(0, (*spec.size, *spec.size))
+    about = {
+        "posture": spec.posture,
+        "camera": "front",
+        "body": {"age": int(rng.integers(18, 90))},
+        "interior": "none",
+        "light": "day",
+        "side": "left",
+        "items": {"stick": "CC0", f"hat {rng.integers(2)}": "CC-BY 4.0"},
+    }
+    return points, box, about
+
+
+class FakeRenderer:
+    """Draws what `draw_labels` says."""
+
+    def __init__(self, assets=None):
+        self.assets = assets
+
+    def render(self, spec: SceneSpec) -> Sample:
+        keypoints, box, about = draw_labels(spec)
+        shares = keypoints / (*spec.size, 1)
+        return Sample(draw(shares, spec.size[0], np.random.default_rng(spec.seed)), keypoints, box, about)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Slow(FakeRenderer):
+    """Takes its time, and writes its process id down."""
+
+    folder: Path
+    seconds: float = 0.05
+
+    def __post_init__(self) -> None:
+        (self.folder / f"worker-{os.getpid()}").touch()
+
+    def render(self, spec: SceneSpec) -> Sample:
+        time.sleep(self.seconds)
+        return super().render(spec)
+
+
+class Dying(FakeRenderer):
+    """Is killed by the system at its third image."""
+
+    count = 0
+
+    def render(self, spec: SceneSpec) -> Sample:
+        self.count += 1
+        if self.count == 3:
+            os._exit(9)
+        return super().render(spec)
+
+
+class FullDisk(FakeRenderer):
+    """The disk is full at the 20th image."""
+
+    count = 0
+
+    def render(self, spec: SceneSpec) -> Sample:
+        self.count += 1
+        if self.count == 20:
+            raise OSError(28, "No space left on device")
+        return super().render(spec)
+
+
+FAKE = Tools(FakeRenderer, draw_labels)
+
+
+def plan_of(images: int, names=NAMES, **settings) -> ScenePlan:
+    """A plan of small pictures."""
+    return ScenePlan(evenly(names, images), **{"size": (64, 64), **settings})
