@@ -18,21 +18,42 @@ from dpose_yolo.render.scene import Sample, SceneSpec
 NAMES = list(POSTURES)
 
 
+@dataclass(frozen=True)
+class Camera:
+    """Scale of the driver in the picture, and the place of its centre."""
+
+    scale: float = 1.0
+    centre: tuple[float, float] = (0.5, 0.5)
+    mount: str = "front"
+
+
+def sample_camera(rng: np.random.Generator) -> Camera:
+    return Camera(rng.uniform(0.3, 1.1), tuple(rng.uniform(0.2, 0.8, 2).tolist()))
+
+
+def read_camera(path: str) -> Camera:
+    if not Path(path).is_file():
+        raise DPoseError(f"no camera file {path}: give the path of a YAML file")
+    return Camera(float(Path(path).read_text()))
+
+
 def draw_labels(spec: SceneSpec):
-    """Label of a stick figure in a square picture; a camera is a pair of numbers: scale, and place of the centre."""
+    """Label of a stick figure in a square picture."""
     if spec.posture not in POSTURES:
         raise DPoseError(f"posture {spec.posture} is impossible: its hand reaches through the roof")
     rng = np.random.default_rng(spec.seed)
     points = figure(spec.posture, rng)
-    scale, centre = spec.camera or (1.0, 0.5)
-    points[:, :2] = (points[:, :2] - 0.5) * scale + centre
+    camera = spec.camera or Camera()
+    points[:, :2] = (points[:, :2] - 0.5) * camera.scale + camera.centre
     points[~((points[:, :2] > 0) & (points[:, :2] < 1)).all(1)] = 0
     points[:, :2] *= spec.size
     on = points[points[:, 2] > 0, :2]
+    if not len(on):
+        raise DPoseError("the driver is not in the picture")
     box = np.concatenate([on.min(0) - 2, on.max(0) + 2]).clip(0, (*spec.size, *spec.size))
     about = {
         "posture": spec.posture,
-        "camera": "front",
+        "camera": camera.mount,
         "body": {"age": int(rng.integers(18, 90))},
         "interior": "none",
         "light": "day",
@@ -96,7 +117,7 @@ class FullDisk(FakeRenderer):
         return super().render(spec)
 
 
-FAKE = Tools(FakeRenderer, draw_labels)
+FAKE = Tools(FakeRenderer, draw_labels, tuple(NAMES), sample_camera, read_camera)
 
 
 def plan_of(images: int, names=NAMES, **settings) -> ScenePlan:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import COCO_NAMES, coco_sigmas
 from dpose_yolo.render.scene import SceneSpec
 
+SIGMAS = np.array(coco_sigmas(COCO_NAMES))
 BATCH = 16  # images of a job: what an interruption costs a worker at most
 
 
@@ -43,7 +45,7 @@ class ScenePlan:
     Attributes:
         wanted: postures and their numbers of images.
         seed: of the set.
-        camera: a camera of the renderer, or None for its own distribution.
+        cameras: cameras of the renderer, of which each image takes one; None stands for its own distribution.
         look: colour, infrared or mixed.
         size: width and height of the images, pixels.
         licence: any or cc0.
@@ -53,7 +55,7 @@ class ScenePlan:
 
     wanted: tuple[Wanted, ...]
     seed: int = 0
-    camera: Any = None
+    cameras: tuple[Any, ...] = (None,)
     look: str = "colour"
     size: tuple[int, int] = (640, 480)
     licence: str = "any"
@@ -89,12 +91,13 @@ class ScenePlan:
             m = int(rng.integers(len(wanted.targets)))
             target, ratio = wanted.targets[m], float(wanted.ratios[m])
         seeds = rng.integers(2**62, size=self.tries if target is not None else 1)
-        fixed = (posture, self.camera, self.look, self.size, self.licence, target)
+        camera = self.cameras[int(rng.integers(len(self.cameras)))]
+        fixed = (posture, camera, self.look, self.size, self.licence, target)
         return [SceneSpec(int(seed), *fixed) for seed in seeds], ratio
 
     def digest(self) -> str:
         """Hash of everything that decides about the images."""
-        sha = hashlib.sha256(repr((self.seed, self.camera, self.look, self.size, self.licence)).encode())
+        sha = hashlib.sha256(repr((self.seed, self.cameras, self.look, self.size, self.licence)).encode())
         sha.update(repr((self.val, self.tries)).encode())
         for w in self.wanted:
             sha.update(repr((w.name, w.images, w.postures, w.weights)).encode())

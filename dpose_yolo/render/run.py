@@ -10,41 +10,46 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.keypoints import COCO_NAMES, coco_sigmas
-from dpose_yolo.metrics.samples import OKS_AREA
+from dpose_yolo.render.coverage import nearest
+from dpose_yolo.render.labels import from_drawn, in_box, target_labels
 from dpose_yolo.render.output import RenderedOutput
-from dpose_yolo.render.plan import ScenePlan
+from dpose_yolo.render.plan import SIGMAS, ScenePlan
 from dpose_yolo.render.scene import SceneSpec
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, Any]]
-SIGMAS = np.array(coco_sigmas(COCO_NAMES))
 JPEG_SHARE = 0.35  # bytes of a pixel in a noisy JPEG of quality 95
 TICK = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Tools:
-    """The renderer: what opens one, and what draws a label without rendering. Both are sent to worker processes."""
+    """The renderer, as worker processes get it.
+
+    Attributes:
+        renderer: opens one: `render(spec)` gives a `Sample`, `close()` ends it.
+        draw: the label of a scene without rendering.
+        postures: names of its postures.
+        sample_camera: draws a camera.
+        read_camera: reads a camera file.
+    """
 
     renderer: Callable[[], Any]
     draw: Callable[[SceneSpec], Drawn]
+    postures: tuple[str, ...] = ()
+    sample_camera: Callable[[np.random.Generator], Any] | None = None
+    read_camera: Callable[[str], Any] | None = None
 
 
-def own_tools(assets: Any = None) -> Tools:
-    """The renderer of this package.
-
-    Args:
-        assets: folder of the assets, None for the cache folder.
-    """
+def own_tools() -> Tools:
+    """The renderer of this package."""
     from dpose_yolo.render.scene import Renderer, draw_labels  # type: ignore[attr-defined]
 
-    return Tools(partial(Renderer, assets), draw_labels)
+    return Tools(Renderer, draw_labels)
 
 
 def bytes_of(plan: ScenePlan) -> int:
@@ -63,33 +68,19 @@ def require_possible(plan: ScenePlan, draw: Callable[[SceneSpec], Drawn]) -> Non
             draw(plan.scenes(number, wanted)[0][0])
 
 
-def target_oks(keypoints: np.ndarray, box: np.ndarray, target: np.ndarray, ratio: float) -> float:
-    """OKS of a drawn label with a target, both moved to one box.
+def best_scene(scenes: list[SceneSpec], ratio: float, draw: Callable[[SceneSpec], Drawn]) -> SceneSpec:
+    """The candidate whose label, moved to the target's box, is nearest to the target; the first without a choice.
 
     Args:
-        keypoints: (17, 3) pixels and visibility.
-        box: (4,) x1, y1, x2, y2 pixels.
-        target: (17, 3) shares of the box and visibility; keypoints of visibility 0 are left out.
+        scenes: candidates with one target.
         ratio: width by height of the target's box.
+        draw: draws a label without rendering.
     """
-    on = target[:, 2] > 0
-    if not on.any():
-        return 0.0
-    places = (keypoints[:, :2] - box[:2]) / np.maximum(box[2:] - box[:2], 1e-6)
-    square = ((places - target[:, :2]) ** 2 * (ratio, 1 / ratio)).sum(1)
-    alike = np.where(keypoints[:, 2] > 0, np.exp(-square / (2 * OKS_AREA * (2 * SIGMAS) ** 2)), 0)
-    return float(alike[on].sum() / on.sum())
-
-
-def best_scene(scenes: list[SceneSpec], ratio: float, draw: Callable[[SceneSpec], Drawn]) -> SceneSpec:
-    """The candidate whose label is nearest to its target; the first where there is no choice."""
-    if len(scenes) == 1 or scenes[0].target is None:
+    target = scenes[0].target
+    if len(scenes) == 1 or target is None or not (target[:, 2] > 0).any():
         return scenes[0]
-    scores = []
-    for scene in scenes:
-        keypoints, box, _ = draw(scene)
-        scores.append(target_oks(keypoints, box, scene.target, ratio))  # type: ignore[arg-type]
-    return scenes[int(np.argmax(scores))]
+    drawn = in_box(from_drawn([draw(scene) for scene in scenes], scenes[0].size))
+    return scenes[int(nearest(target_labels(target[None], np.array([ratio])), drawn, SIGMAS)[1][0])]
 
 
 class Painter:
