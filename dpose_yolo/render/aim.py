@@ -16,7 +16,7 @@ from dpose_yolo.posture.usual import fit_usual
 from dpose_yolo.posture.weights import component_masses
 from dpose_yolo.render.coverage import nearest
 from dpose_yolo.render.labels import LabelSet, from_drawn, in_box, target_labels
-from dpose_yolo.render.plan import SIGMAS, Wanted
+from dpose_yolo.render.plan import SIGMAS, Wanted, whole_shares
 from dpose_yolo.render.real import ReadSet
 from dpose_yolo.render.scene import SceneSpec
 
@@ -42,11 +42,8 @@ def even_counts(natural: np.ndarray, images: int) -> np.ndarray:
     order = np.sort(natural)
     levels = (images + order.cumsum()) / np.arange(1, len(order) + 1)  # if the lowest 1, 2, ... are filled up
     level = levels[np.flatnonzero(levels >= order)[-1]]
-    exact = np.maximum(level - natural, 0.0)
-    counts = np.floor(exact + 1e-9).astype(np.int64)
-    left = images - int(counts.sum())
-    counts[np.argsort(counts - exact, kind="stable")[:left]] += 1
-    return counts
+    missing = np.maximum(level - natural, 0.0)
+    return whole_shares(missing / max(missing.sum(), 1e-12), images)
 
 
 @dataclass

@@ -6,7 +6,7 @@ reproduces rendered labels can reach, and names the postures and cameras that ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,28 @@ def nearest(
     """
     if not len(rendered):
         raise DPoseError("there is no rendered label to compare with")
+    best, index = np.full(len(real), -1.0, np.float32), np.zeros(len(real), np.int64)
+    for rows, columns, oks in _blocks(real, rendered, sigmas, area):
+        found = oks.argmax(1)
+        value = oks[np.arange(len(found)), found]
+        better = value > best[rows]
+        best[rows][better] = value[better]
+        index[rows][better] = found[better] + columns.start
+    return best.astype(np.float64), index
+
+
+def oks_matrix(real: LabelSet, rendered: LabelSet, sigmas: np.ndarray, area: float = OKS_AREA) -> np.ndarray:
+    """(P, Q) float32 OKS of all pairs, as in `nearest`."""
+    result = np.zeros((len(real), len(rendered)), np.float32)
+    for rows, columns, oks in _blocks(real, rendered, sigmas, area):
+        result[rows, columns] = oks
+    return result
+
+
+def _blocks(
+    real: LabelSet, rendered: LabelSet, sigmas: np.ndarray, area: float
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """OKS of all pairs, block by block: rows, columns, (R, C) float32."""
     on = real.keypoints[..., 2] > 0
     a = np.where(on[..., None], real.keypoints[..., :2], FAR).astype(np.float32)
     b = np.where(rendered.keypoints[..., 2:] > 0, rendered.keypoints[..., :2], -FAR).astype(np.float32)
@@ -66,18 +88,12 @@ def nearest(
     scale = -1.0 / (2 * area * real.boxes[:, 2:].prod(1)[:, None] * (2 * np.asarray(sigmas)[None]) ** 2)
     fx = (scale * real.aspect[:, None]).astype(np.float32)
     fy = (scale / real.aspect[:, None]).astype(np.float32)
-    best, index = np.full(len(real), -1.0, np.float32), np.zeros(len(real), np.int64)
+    labelled = on.sum(1).astype(np.float32)[:, None]
     for top in range(0, len(real), ROWS):
         rows = slice(top, top + ROWS)
         for left in range(0, len(rendered), COLUMNS):
             columns = slice(left, left + COLUMNS)
-            total = _similarity(a[rows], b[columns], fx[rows], fy[rows])
-            found = total.argmax(1)
-            value = total[np.arange(len(found)), found]
-            better = value > best[rows]
-            best[rows][better] = value[better]
-            index[rows][better] = found[better] + left
-    return best.astype(np.float64) / on.sum(1), index
+            yield rows, columns, _similarity(a[rows], b[columns], fx[rows], fy[rows]) / labelled[rows]
 
 
 def _similarity(a: np.ndarray, b: np.ndarray, fx: np.ndarray, fy: np.ndarray) -> np.ndarray:

@@ -12,13 +12,16 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.metrics.samples import OKS_AREA
 from dpose_yolo.render.coverage import nearest
 from dpose_yolo.render.labels import LabelSet, from_drawn
-from dpose_yolo.render.plan import SIGMAS
+from dpose_yolo.render.plan import SIGMAS, whole_shares
 from dpose_yolo.render.scene import SceneSpec
 
-POPULATION, ELITE, LABELS = 64, 16, 6  # cameras of a round, those kept, labels drawn with each
-ROUNDS = 8
-BLUR = (16.0, 1.0)  # factor of the OKS area in the first and in the last round: near misses count at first
+FIRST, ELITE, CHILDREN = 128, 24, 48  # cameras of the first round, those chosen in a round, new ones of the next
+LABELS = 10  # drawn with each camera in a round
+CAMERAS = 64  # of the result
+ROUNDS = 6
+BLUR = (8.0, 1.0)  # factor of the OKS area in the first and in the last round: near misses count at first
 STEP = 0.5  # spread of the children, in standard deviations of the kept cameras
+MARGIN = 0.1  # beyond the range of the first cameras, in shares of it
 MOST = 1000  # real labels that are looked at
 
 
@@ -31,10 +34,11 @@ def fit_cameras(
     seed: int = 0,
     tick: Callable[[int], None] = lambda steps: None,
 ) -> tuple[Any, ...]:
-    """Search for cameras whose labels look like the real ones (an evolution strategy).
+    """Search for cameras whose labels together cover the real ones (an evolution strategy).
 
-    A camera is as good as the mean OKS of its labels with the nearest real label in the same place of the image. In
-    each round the best cameras are kept, and new ones are drawn around them, at a spread that follows theirs.
+    In each round labels of the same persons and postures are drawn with all cameras. Cameras are then chosen one by
+    one, each the one that adds most to the mean OKS of the real labels with the nearest label of a chosen camera.
+    Around them the cameras of the next round are drawn, at a spread that follows theirs.
 
     Args:
         real: real labels.
@@ -46,26 +50,30 @@ def fit_cameras(
         tick: told the number of labels drawn.
 
     Returns:
-        The cameras that are kept, best first: together they are the fitted distribution.
+        `CAMERAS` cameras, one of which is drawn for each image: a chosen camera stands there as often as its share of
+        the real labels that it is nearest to asks for.
     """
     rng = np.random.default_rng([seed, 3])
     real = real.select(real.labelled())
     if len(real) > MOST:
         real = real.select(np.sort(rng.choice(len(real), MOST, replace=False)))
-    cameras = [sample(rng) for _ in range(POPULATION)]
-    kept: list[tuple[float, Any]] = []
+    cameras = [sample(rng) for _ in range(FIRST)]
+    first = np.array([vector_of(camera) for camera in cameras])
+    margin = MARGIN * np.ptp(first, axis=0)
+    limits = first.min(0) - margin, first.max(0) + margin
+    counts = np.zeros(0, np.int64)
     for number in range(ROUNDS):
-        area = OKS_AREA * BLUR[0] * (BLUR[1] / BLUR[0]) ** (number / (ROUNDS - 1))
         if number:
-            cameras = [camera for _, camera in kept] + _children([camera for _, camera in kept], rng)
-        scores = _scores(cameras, real, draw, postures, base, area, rng)
+            cameras += _children(cameras, counts, limits, rng)
+        area = OKS_AREA * BLUR[0] * (BLUR[1] / BLUR[0]) ** (number / (ROUNDS - 1))
+        reached = _reached(cameras, real, draw, postures, base, area, rng)
         tick(len(cameras) * LABELS)
-        best = np.argsort(-scores, kind="stable")[:ELITE]
-        kept = [(float(scores[i]), cameras[i]) for i in best]
-    return tuple(camera for _, camera in kept)
+        chosen, counts = _cover(reached)
+        cameras = [cameras[c] for c in chosen]
+    return tuple(camera for camera, count in zip(cameras, counts, strict=True) for _ in range(count))
 
 
-def _scores(
+def _reached(
     cameras: Sequence[Any],
     real: LabelSet,
     draw: Callable[[SceneSpec], Any],
@@ -74,37 +82,43 @@ def _scores(
     area: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(C,) mean OKS of each camera's labels with the nearest real one; -1 for a camera that shows no driver."""
-    drawn, owner = [], []
-    # The same postures and persons for all cameras: they differ in the camera alone.
+    """(C, P) OKS of each real label with the nearest label of each camera; 0 for a camera that shows no driver."""
     names = [postures[i] for i in rng.integers(len(postures), size=LABELS)]
     seeds = rng.integers(2**62, size=LABELS)
+    reached = np.zeros((len(cameras), len(real)), np.float32)
     for number, camera in enumerate(cameras):
-        for name, seed in zip(names, seeds, strict=True):
-            try:
-                drawn.append(draw(SceneSpec(int(seed), name, camera, **base)))
-            except DPoseError:  # the driver is not in the picture
-                continue
-            owner.append(number)
-    labels = from_drawn(drawn, base["size"])
-    good = labels.labelled()
-    oks = np.zeros(len(labels))
-    if good.any():
-        own = labels.select(good)
-        own.boxes[:, 2:] = np.median(real.boxes[:, 2:], 0)  # one unit for all: a large box forgives more
-        oks[good], index = nearest(own, real, SIGMAS, area)
-        shown, wanted = ((part.keypoints[..., 2] > 0).sum(1) for part in (own, real.select(index)))
-        oks[good] *= np.minimum(1.0, shown / wanted)  # nor is it better to show less of the driver
-    return np.bincount(owner, oks, len(cameras)) / LABELS - (np.bincount(owner, good, len(cameras)) == 0)
+        try:
+            drawn = [draw(SceneSpec(int(s), name, camera, **base)) for name, s in zip(names, seeds, strict=True)]
+        except DPoseError:  # the driver is not in the picture
+            continue
+        reached[number] = nearest(real, from_drawn(drawn, base["size"]), SIGMAS, area)[0]
+    return reached
 
 
-def _children(parents: Sequence[Any], rng: np.random.Generator) -> list[Any]:
-    """Cameras around the kept ones."""
+def _cover(reached: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Choose cameras greedily from (C, P) OKS; their indices, and how many of `CAMERAS` each of them gets."""
+    chosen: list[int] = []
+    best = np.zeros(reached.shape[1], np.float32)
+    while len(chosen) < ELITE:
+        gain = np.maximum(reached, best).mean(1)
+        gain[chosen] = -1.0
+        chosen.append(int(gain.argmax()))
+        best = np.maximum(best, reached[chosen[-1]])
+    wins = np.bincount(reached[chosen].argmax(0), minlength=ELITE)
+    return chosen, whole_shares(wins / wins.sum(), CAMERAS)
+
+
+def _children(
+    parents: Sequence[Any], counts: np.ndarray, limits: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> list[Any]:
+    """Cameras around the chosen ones, by their counts; their numbers within limits."""
     vectors = np.array([vector_of(camera) for camera in parents])
-    spread = STEP * vectors.std(0)
-    chosen = rng.integers(len(parents), size=POPULATION - len(parents))
-    noise = rng.normal(size=(len(chosen), vectors.shape[1])) * spread
-    return [with_vector(parents[i], vectors[i] + noise[n]) for n, i in enumerate(chosen)]
+    shares = counts / counts.sum()
+    middle = shares @ vectors
+    spread = STEP * np.sqrt(shares @ (vectors - middle) ** 2)
+    of = rng.choice(len(parents), size=CHILDREN, p=shares)
+    noise = rng.normal(size=(CHILDREN, vectors.shape[1])) * spread
+    return [with_vector(parents[i], np.clip(vectors[i] + noise[n], *limits)) for n, i in enumerate(of)]
 
 
 def vector_of(camera: Any) -> np.ndarray:

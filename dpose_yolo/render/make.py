@@ -53,7 +53,7 @@ def make_plan(options: Mapping[str, Any], mixture: Mapping[str, Any], tools: Too
         from dpose_yolo.render.fit import fit_cameras
 
         cameras = fit_cameras(real.labels, _need(tools.sample_camera), tools.draw, names, base, seed)
-        said.append(f"camera: {len(cameras)} cameras fitted to {len(real.labels)} labels of {options['data']}")
+        said.append(f"camera: {len(set(cameras))} cameras fitted to {len(real.labels)} labels of {options['data']}")
     if real is not None and options["postures"] == "rare":
         from dpose_yolo.render.aim import aimed, lacking_postures
         from dpose_yolo.render.real import read_set

@@ -111,6 +111,14 @@ def evenly(names: Sequence[str], images: int) -> tuple[Wanted, ...]:
     return tuple(Wanted(name, each + (i < more), (name,), (1.0,)) for i, name in enumerate(names))
 
 
+def whole_shares(shares: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers in proportion to shares that sum to `total`, the largest remainders rounded up."""
+    exact = np.asarray(shares, np.float64) * total
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]] += 1
+    return counts
+
+
 def chosen_postures(given: Any, known: Sequence[str]) -> list[str]:
     """Names of `postures=all` or `postures=NAME,...`.
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,17 @@ class Tools:
 
 def own_tools() -> Tools:
     """The renderer of this package."""
-    from dpose_yolo.render.scene import Renderer, draw_labels  # type: ignore[attr-defined]
+    from dpose_yolo.render.camera import load_camera
+    from dpose_yolo.render.scene import POSTURES, Renderer, draw_labels
 
-    return Tools(Renderer, draw_labels)
+    return Tools(Renderer, draw_labels, tuple(POSTURES), one_side_camera, load_camera)
+
+
+def one_side_camera(rng: np.random.Generator) -> Any:
+    """Draw a camera of a car whose steering wheel is on a certain side, so that the side is fitted with it."""
+    from dpose_yolo.render.camera import draw_camera
+
+    return replace(draw_camera(rng), drive="left" if rng.random() < 0.5 else "right")
 
 
 def bytes_of(plan: ScenePlan) -> int:
