@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpose_yolo.commands.common import leave_none, output_folder, progress_bar, refuse_foreign
-from dpose_yolo.commands.usage import require
+from dpose_yolo.commands.usage import flag, require
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.options import MIXTURE, NO_RECIPE, OTHERS, TYPED, read_options
 from dpose_yolo.settings import resolve
@@ -97,7 +97,8 @@ def coverage(settings: dict[str, Any]) -> None:
 
 def assets(settings: dict[str, Any]) -> None:
     """Fetch what the renderer shows, once."""
-    refuse_foreign(settings, ("licence",), "render")
-    from dpose_yolo.render.assets import fetch  # type: ignore[import-not-found]
+    refuse_foreign(settings, ("minimal",), "render")
+    minimal = flag(settings, "minimal", False)
+    from dpose_yolo.render.assets import fetch_assets
 
-    print(fetch(**settings))
+    print(f"assets in {fetch_assets(minimal)}")

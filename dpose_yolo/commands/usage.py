@@ -170,7 +170,7 @@ TAKES: dict[str, list[tuple[str, str]]] = {
     ],
     "render": [
         ("coverage", "how near rendered labels come to those of data=; all that is not said for it renders a set"),
-        ("assets", "fetch what the renderer shows, once"),
+        ("assets", "fetch what the renderer shows, once; minimal=True only the body mesh, which is CC0"),
         ("dst=", "new folder of the set; the same command again goes on in it (required)"),
         *((f"{s.name}={s.default}", s.help) for s in specification("render").values() if s.name not in specification()),
         ("postures=all", "all, names of postures, or rare: those that data= lacks (its default with data=)"),

@@ -48,7 +48,7 @@ class Tools:
 def own_tools() -> Tools:
     """The renderer of this package."""
     from dpose_yolo.render.camera import load_camera
-    from dpose_yolo.render.scene import POSTURES, Renderer, draw_labels
+    from dpose_yolo.render.scene import POSTURES, Renderer, draw_labels  # type: ignore[attr-defined]
 
     return Tools(Renderer, draw_labels, tuple(POSTURES), one_side_camera, load_camera)
 
