@@ -15,7 +15,7 @@ from stick_figures import build_dataset
 
 from dpose_yolo import DPoseError, cli
 from dpose_yolo.dataset.labels import read_label
-from dpose_yolo.render import run
+from dpose_yolo.render import fit, run
 from dpose_yolo.render.aim import aimed, even_counts, lacking_postures, targets_of
 from dpose_yolo.render.fit import fit_cameras, vector_of, with_vector
 from dpose_yolo.render.labels import framing, from_drawn, in_box, target_labels
@@ -130,13 +130,14 @@ def test_cameras_are_fitted_to_the_labels():
     real = from_drawn(drawn, (96, 96))
     ticks = []
     found = fit_cameras(real, sample_camera, draw_labels, NAMES, BASE, seed=1, tick=ticks.append)
-    assert len(found) == 16 and sum(ticks) == 8 * 64 * 6
+    assert len(found) == fit.CAMERAS and len(set(found)) <= fit.ELITE
+    assert sum(ticks) == fit.LABELS * (fit.FIRST + (fit.ROUNDS - 1) * (fit.ELITE + fit.CHILDREN))
     scale, centre = np.mean([c.scale for c in found]), np.mean([c.centre for c in found], 0)
     assert scale == pytest.approx(0.6, abs=0.06) and centre == pytest.approx([0.62, 0.4], abs=0.05)
     again = fit_cameras(real, sample_camera, draw_labels, NAMES, BASE, seed=1)
     assert again == found
     ours = from_drawn(
-        [draw_labels(SceneSpec(i, NAMES[i % 4], found[i % 16], size=(96, 96))) for i in range(200)], (96, 96)
+        [draw_labels(SceneSpec(i, NAMES[i % 4], found[i % 64], size=(96, 96))) for i in range(200)], (96, 96)
     )
     for name in ("width", "height", "x", "y"):
         assert np.median(framing(ours)[name]) == pytest.approx(np.median(framing(real)[name]), abs=0.06)
@@ -186,7 +187,7 @@ def test_the_command_fills_the_gaps_of_a_data_set(fake, tmp_path, monkeypatch, c
     words = ["render", f"dst={tmp_path}/new", f"data={data}", "images=60", "size=96x96", "clusters=4", "tries=3"]
     cli.run([*words, "workers=1"])
     said = capsys.readouterr().out
-    assert "camera: 16 cameras fitted to 60 labels" in said and "poses, " in said and "train 60 images" in said
+    assert "cameras fitted to 60 labels" in said and "poses, " in said and "train 60 images" in said
     index = list(csv.DictReader((tmp_path / "new" / "index.csv").open()))
     own = Counter(
         r["posture"] for r in csv.DictReader((tmp_path / "cabin" / "index.csv").open()) if "train" in r["split"]
