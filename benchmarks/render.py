@@ -21,11 +21,10 @@ import numpy as np
 
 from dpose_yolo.cli import parse_arguments
 from dpose_yolo.render.coverage import average_recall, nearest
-from dpose_yolo.render.make import draw_plan
 from dpose_yolo.render.options import image_size
 from dpose_yolo.render.output import RenderedOutput
-from dpose_yolo.render.plan import BATCH, SIGMAS, ScenePlan, evenly
-from dpose_yolo.render.run import own_tools, render_set
+from dpose_yolo.render.plan import BATCH, SIGMAS, ScenePlan, posture_scenes
+from dpose_yolo.render.run import draw_labels_of, own_tools, render_set
 
 LABELS = 2000  # drawn without images
 
@@ -53,7 +52,10 @@ def main() -> None:
     print(f"{'size':>9} {'workers':>7} {'images/s':>8} {'a worker':>8} {'memory MB':>9}")
     for size in sizes:
         for workers in counts:
-            plan = ScenePlan(evenly(tools.postures, max(images, BATCH * (workers + 1))), size=size, **fixed)
+            scenes = posture_scenes(
+                tools.postures, max(images, BATCH * (workers + 1)), 0, [None], {**fixed, "size": size}
+            )
+            plan = ScenePlan(tuple(scenes), tuple(scene.posture for scene in scenes))
             ours, theirs = multiprocessing.get_context("spawn").Pipe()
             process = multiprocessing.get_context("spawn").Process(target=measured, args=(plan, workers, theirs))
             process.start()
@@ -63,7 +65,7 @@ def main() -> None:
             name = f"{size[0]}x{size[1]}"
             print(f"{name:>9} {workers:>7} {speed:>8.2f} {speed / workers:>8.2f} {memory:>9.0f}", flush=True)
     begun = time.monotonic()
-    labels = draw_plan(ScenePlan(evenly(tools.postures, LABELS), size=sizes[0], **fixed), tools)
+    labels = draw_labels_of(posture_scenes(tools.postures, LABELS, 0, [None], {**fixed, "size": sizes[0]}), tools.draw)
     print(f"labels without images: {LABELS / (time.monotonic() - begun):.0f} a second")
     begun = time.monotonic()
     half = np.arange(len(labels)) % 2 == 0

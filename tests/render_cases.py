@@ -11,7 +11,7 @@ import numpy as np
 from stick_figures import POSTURES, draw, figure
 
 from dpose_yolo import DPoseError
-from dpose_yolo.render.plan import ScenePlan, evenly
+from dpose_yolo.render.plan import ScenePlan, posture_scenes
 from dpose_yolo.render.run import Tools
 from dpose_yolo.render.scene import Sample, SceneSpec
 
@@ -120,6 +120,12 @@ class FullDisk(FakeRenderer):
 FAKE = Tools(FakeRenderer, draw_labels, tuple(NAMES), sample_camera, read_camera)
 
 
-def plan_of(images: int, names=NAMES, **settings) -> ScenePlan:
+def scenes_of(images: int, names=NAMES, seed: int = 0, cameras=(None,), side: int = 64) -> list[SceneSpec]:
+    """Scenes of small pictures."""
+    return posture_scenes(names, images, seed, cameras, {"look": "colour", "size": (side, side), "licence": "any"})
+
+
+def plan_of(images: int, names=NAMES, seed: int = 0, val: float = 0.0) -> ScenePlan:
     """A plan of small pictures."""
-    return ScenePlan(evenly(names, images), **{"size": (64, 64), **settings})
+    scenes = scenes_of(images, names, seed)
+    return ScenePlan(tuple(scenes), tuple(scene.posture for scene in scenes), val)

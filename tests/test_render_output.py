@@ -64,8 +64,7 @@ def test_a_set_like_those_of_prepare(tmp_path):
 def test_labels_are_those_of_the_renderer(tmp_path):
     plan = plan_of(6)
     render_set(plan, RenderedOutput(tmp_path, RECIPE), FAKE)
-    for i, owner in enumerate(plan.order()):
-        (scene,), _ = plan.scenes(i, plan.wanted[owner])
+    for i, scene in enumerate(plan.scenes):
         keypoints, box, _ = draw_labels(scene)
         row = read_label(str(tmp_path / f"labels/train/{i:06d}.txt"), 17, 3, 1)
         assert not row.problems
@@ -176,11 +175,9 @@ def test_two_commands_do_not_write_at_once(tmp_path):
 def test_each_image_follows_from_seed_and_number(tmp_path):
     short, long, other = plan_of(8), plan_of(80), plan_of(8, seed=1)
 
-    def seeds(plan, count):
-        return [plan.scenes(i, plan.wanted[w])[0][0].seed for i, w in enumerate(plan.order()[:count])]
-
-    assert seeds(short, 8) == seeds(long, 8)
-    assert not set(seeds(short, 8)) & set(seeds(other, 8))
+    assert short.scenes == long.scenes[:8]
+    assert not {scene.seed for scene in short.scenes} & {scene.seed for scene in other.scenes}
+    assert len({scene.seed for scene in long.scenes}) == 80
     assert short.digest() != other.digest() == plan_of(8, seed=1).digest()
 
 

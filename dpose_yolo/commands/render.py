@@ -49,11 +49,11 @@ def render(settings: dict[str, Any]) -> None:
     plan, said = make_plan(options, mixture, tools)
     size = bytes_of(plan)
     free = require_space(out, size, "fewer images=, a smaller size=")
-    print(f"{plan.images} images, about {in_words(size)} ({in_words(free)} free) -> {dst}", flush=True)
+    print(f"{len(plan.scenes)} images, about {in_words(size)} ({in_words(free)} free) -> {dst}", flush=True)
     if state == "begun":
         print("going on where it was interrupted", flush=True)
     how = {"quality": options["quality"], "workers": options["workers"]}
-    with progress_bar(plan.images, "images") as tick:
+    with progress_bar(len(plan.scenes), "images") as tick:
         record = render_set(plan, out, tools, **how, said=said, tick=tick)
     report(record, dst)
 

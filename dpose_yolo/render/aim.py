@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,15 +13,14 @@ from dpose_yolo.posture.mixture import PostureMixture
 from dpose_yolo.posture.shift import compare_postures
 from dpose_yolo.posture.usual import fit_usual
 from dpose_yolo.posture.weights import component_masses
-from dpose_yolo.render.coverage import nearest
-from dpose_yolo.render.labels import LabelSet, from_drawn, in_box, target_labels
-from dpose_yolo.render.plan import SIGMAS, Wanted, whole_shares
+from dpose_yolo.render.coverage import oks_matrix
+from dpose_yolo.render.labels import LabelSet, joined
+from dpose_yolo.render.plan import SIGMAS, spread_out, whole_shares
 from dpose_yolo.render.real import ReadSet
 from dpose_yolo.render.scene import SceneSpec
 
 MOST_TARGETS = 128  # of a posture
-LABELS_A_POSTURE = 8  # drawn to see which named postures are near to a target
-STARTS, SHARPNESS = 3, 4.0  # named postures that a target starts from, weighted by OKS to this power
+NEAR = 5  # scenes of the first pool that a target's further scenes are like
 
 
 def even_counts(natural: np.ndarray, images: int) -> np.ndarray:
@@ -54,15 +52,13 @@ class Lacking:
         name: `cluster 3`, or `missing 0` for a posture of the second set.
         natural: poses of it in the data.
         images: to render.
-        targets: (M, 17, 3) its poses, x and y in shares of the box, and visibility.
-        ratios: (M,) width by height of their boxes.
+        targets: poses to show, in the place of the image where the data has them.
     """
 
     name: str
     natural: float
     images: int
-    targets: np.ndarray
-    ratios: np.ndarray
+    targets: LabelSet
 
 
 def lacking_postures(
@@ -90,7 +86,7 @@ def lacking_postures(
     counts = even_counts(np.array([g[1] for g in groups]), images)
     rng = np.random.default_rng([seed, 1])
     return [
-        Lacking(name, poses, int(count), *targets_of(source.labels.select(rows), rng))
+        Lacking(name, poses, int(count), targets_of(source.labels.select(rows), rng))
         for (name, poses, source, rows), count in zip(groups, counts, strict=True)
         if count
     ]
@@ -108,7 +104,7 @@ def _missing(
     return [(f"missing {j}", 0.0, other, np.flatnonzero(shift.group == j)) for j in range(len(shift.fresh))]
 
 
-def targets_of(labels: LabelSet, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def targets_of(labels: LabelSet, rng: np.random.Generator) -> LabelSet:
     """Targets of a posture: its poses, and poses between two of them, so that few poses give many images.
 
     Args:
@@ -116,57 +112,71 @@ def targets_of(labels: LabelSet, rng: np.random.Generator) -> tuple[np.ndarray, 
         rng: chooses.
 
     Returns:
-        (M, 17, 3) keypoints in shares of the box, and (M,) width by height of the boxes; M is four times the number of
-        poses, `MOST_TARGETS` at most. A keypoint is labelled where both poses label it.
+        Four times as many labels, `MOST_TARGETS` at most: first poses as they are. A keypoint is labelled where both
+        poses label it.
     """
-    boxed = in_box(labels)
-    points, ratios = boxed.keypoints, boxed.aspect
-    count = min(MOST_TARGETS, 4 * len(points))
-    first = rng.permutation(np.resize(np.arange(len(points)), count))
-    second, mix = rng.integers(len(points), size=count), rng.uniform(0, 0.5, count)
-    mix[: min(count, len(points))] = 0.0  # as they are
-    first[: min(count, len(points))] = rng.permutation(len(points))[:count]
-    targets = points[first].copy()
-    step = points[second, :, :2] - targets[..., :2]
-    targets[..., :2] += mix[:, None, None] * step
-    both = (points[first, :, 2] > 0) & ((points[second, :, 2] > 0) | (mix[:, None] == 0))
-    targets[~both] = 0.0
-    return targets, ratios[first] ** (1 - mix) * ratios[second] ** mix
+    labels = labels.select(labels.labelled())
+    count = min(MOST_TARGETS, 4 * len(labels))
+    whole = min(count, len(labels))
+    first = np.concatenate([rng.permutation(len(labels)) for _ in range(-(-count // len(labels)))])[:count]
+    second, mix = rng.integers(len(labels), size=count), rng.uniform(0, 0.5, count)
+    mix[:whole] = 0.0
+    found, other = labels.select(first), labels.select(second)
+    both = (found.keypoints[..., 2] > 0) & ((other.keypoints[..., 2] > 0) | (mix[:, None] == 0))
+    enough = both.any(1)
+    mix = np.where(enough, mix, 0.0)
+    both |= ~enough[:, None] & (found.keypoints[..., 2] > 0)
+    found.keypoints[..., :2] += mix[:, None, None] * (other.keypoints[..., :2] - found.keypoints[..., :2])
+    found.keypoints[~both] = 0.0
+    found.boxes += mix[:, None] * (other.boxes - found.boxes)
+    return found
 
 
-def aimed(
+def aim_scenes(
     postures: Sequence[Lacking],
-    names: Sequence[str],
-    draw: Callable[[SceneSpec], Any],
-    base: Mapping[str, Any],
-    cameras: Sequence[Any],
+    first: Sequence[SceneSpec],
+    draw: Callable[[Sequence[SceneSpec]], LabelSet],
+    tries: int,
     seed: int = 0,
-) -> tuple[Wanted, ...]:
-    """Give each posture the named ones that its targets are nearest to, where the renderer starts from.
+) -> tuple[list[SceneSpec], list[str], dict[str, float]]:
+    """Choose scenes whose labels are nearest to the targets.
+
+    Labels of a first pool of scenes are drawn. For each image, more are drawn with posture and camera of one of the
+    scenes that are nearest to its target. Then each image takes the nearest scene that no other image has taken.
 
     Args:
-        postures: from `lacking_postures`.
-        names: postures of the renderer.
-        draw: draws a label without rendering.
-        base: fields of `SceneSpec` that all scenes have: look, size, licence.
-        cameras: to draw with.
-        seed: of the drawn labels.
+        postures: what is wanted.
+        first: the first pool, of all postures and cameras.
+        draw: labels of scenes, without images.
+        tries: scenes that are drawn for an image in the second step.
+        seed: of the choice.
+
+    Returns:
+        Scene and posture of each image, and the mean OKS of the scenes' labels with their targets by posture.
     """
     rng = np.random.default_rng([seed, 2])
-    drawn = {}
-    for name in names:
-        scenes = [
-            SceneSpec(int(rng.integers(2**62)), name, cameras[int(rng.integers(len(cameras)))], **base)
-            for _ in range(LABELS_A_POSTURE)
-        ]
-        drawn[name] = in_box(from_drawn([draw(scene) for scene in scenes], base["size"]))
-    wanted = []
+    pool, labels = list(first), draw(first)
+    more = []
     for posture in postures:
-        targets = target_labels(posture.targets, posture.ratios)
-        score = np.array([nearest(targets, drawn[name], SIGMAS)[0].mean() for name in names])
-        best = np.argsort(-score, kind="stable")[:STARTS]
-        weights = np.maximum(score[best], 1e-3) ** SHARPNESS
-        weights = weights / weights.sum()
-        starts, shares = tuple(names[i] for i in best), tuple(weights.tolist())
-        wanted.append(Wanted(posture.name, posture.images, starts, shares, posture.targets, posture.ratios))
-    return tuple(wanted)
+        near = np.argsort(-oks_matrix(posture.targets, labels, SIGMAS), axis=1, kind="stable")[:, :NEAR]
+        for i in range(posture.images * tries):
+            like = pool[near[i % len(near), rng.integers(near.shape[1])]]
+            more.append(replace(like, seed=int(rng.integers(2**62))))
+    if more:
+        pool, labels = pool + more, joined([labels, draw(more)])
+    free = np.ones(len(pool), bool)
+    taken: list[list[int]] = []
+    reached = {}
+    for posture in postures:
+        oks, values, own = oks_matrix(posture.targets, labels, SIGMAS), [], []
+        for i in range(posture.images):
+            row = np.where(free, oks[i % len(oks)], -1.0)
+            own.append(int(row.argmax()))
+            values.append(float(row[own[-1]]))
+            free[own[-1]] = False
+        taken.append(own)
+        reached[posture.name] = float(np.mean(values))
+    order = spread_out([len(own) for own in taken])
+    turn = [iter(own) for own in taken]
+    scenes = [pool[next(turn[g])] for g in order]
+    return scenes, [postures[g].name for g in order], reached

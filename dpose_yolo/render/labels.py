@@ -103,24 +103,11 @@ def from_drawn(drawn: Iterable[tuple[np.ndarray, np.ndarray, dict[str, Any]]], s
     return LabelSet(points, centred, np.full(len(points), size[0] / size[1]), np.arange(len(points)), files, columns)
 
 
-def in_box(labels: LabelSet) -> LabelSet:
-    """The same persons, each seen in their box alone: keypoints in shares of the box, `aspect` that of the box."""
-    centre, size = labels.boxes[:, :2], np.maximum(labels.boxes[:, 2:], 1e-9)
-    points = labels.keypoints.copy()
-    points[..., :2] = (points[..., :2] - (centre - size / 2)[:, None]) / size[:, None]
-    return target_labels(points, labels.aspect * size[:, 0] / size[:, 1])
-
-
-def target_labels(keypoints: np.ndarray, ratios: np.ndarray) -> LabelSet:
-    """Poses in shares of their boxes as labels of images that are these boxes.
-
-    Args:
-        keypoints: (P, 17, 3) x, y in shares of the box, and visibility.
-        ratios: (P,) width by height of the boxes in pixels.
-    """
-    count = len(keypoints)
-    boxes = np.tile([0.5, 0.5, 1.0, 1.0], (count, 1))
-    return LabelSet(keypoints, boxes, np.asarray(ratios), np.arange(count), [f"label {i}" for i in range(count)])
+def joined(sets: Sequence[LabelSet]) -> LabelSet:
+    """All persons of several sets, as of images of their own; without columns."""
+    parts = [np.concatenate([getattr(one, name) for one in sets]) for name in ("keypoints", "boxes", "aspect")]
+    count = len(parts[0])
+    return LabelSet(parts[0], parts[1], parts[2], np.arange(count), [f"label {i}" for i in range(count)])
 
 
 def framing(labels: LabelSet) -> dict[str, np.ndarray]:

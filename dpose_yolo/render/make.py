@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.coverage import Coverage, cover
-from dpose_yolo.render.labels import LabelSet, from_drawn
-from dpose_yolo.render.plan import ScenePlan, chosen_postures, evenly
-from dpose_yolo.render.run import Tools, best_scene, require_possible
+from dpose_yolo.render.plan import ScenePlan, chosen_postures, posture_scenes
+from dpose_yolo.render.run import Tools, draw_labels_of, require_possible
 from dpose_yolo.settings import resolve
 
+POOL = 2000  # labels of all postures that are drawn at least to aim with
 LOOKS = ("look", "size", "licence")  # settings that are fields of `SceneSpec`
 
 
@@ -54,30 +55,23 @@ def make_plan(options: Mapping[str, Any], mixture: Mapping[str, Any], tools: Too
 
         cameras = fit_cameras(real.labels, _need(tools.sample_camera), tools.draw, names, base, seed)
         said.append(f"camera: {len(set(cameras))} cameras fitted to {len(real.labels)} labels of {options['data']}")
+    first = posture_scenes(names, options["images"], seed, cameras, base)
+    plan = ScenePlan(tuple(first), tuple(scene.posture for scene in first), options["val"])
+    require_possible(plan, tools.draw)
     if real is not None and options["postures"] == "rare":
-        from dpose_yolo.render.aim import aimed, lacking_postures
-        from dpose_yolo.render.real import read_set
+        from dpose_yolo.render.aim import aim_scenes, lacking_postures
 
         other = read_set(options["compare"], "train", dpose) if options["compare"] else None
         lacking = lacking_postures(real, real.mixture(dpose, seed), options["images"], seed, other)
-        wanted = aimed(lacking, names, tools.draw, base, cameras, seed)
-        for posture, start in zip(lacking, wanted, strict=True):
-            near = ", ".join(start.postures)
-            said.append(f"{posture.name}: {posture.natural:.0f} poses, {posture.images} rendered, from {near}")
-    else:
-        wanted = evenly(names, options["images"])
-    plan = ScenePlan(wanted, seed, cameras, **base, val=options["val"], tries=options["tries"])
-    require_possible(plan, tools.draw)
+        pool = posture_scenes(names, max(POOL, options["images"]), seed, cameras, base)
+        draw = partial(draw_labels_of, draw=tools.draw, workers=options["workers"])
+        scenes, wanted, reached = aim_scenes(lacking, pool, draw, options["tries"], seed)
+        plan = ScenePlan(tuple(scenes), tuple(wanted), options["val"])
+        said += [
+            f"{p.name}: {p.natural:.0f} poses, {p.images} rendered, mean OKS {reached[p.name]:.2f} with them"
+            for p in lacking
+        ]
     return plan, said
-
-
-def draw_plan(plan: ScenePlan, tools: Tools) -> LabelSet:
-    """The labels of a plan, without images."""
-    drawn = []
-    for i, owner in enumerate(plan.order()):
-        scenes, ratio = plan.scenes(i, plan.wanted[owner])
-        drawn.append(tools.draw(best_scene(scenes, ratio, tools.draw)))
-    return from_drawn(drawn, plan.size)
 
 
 def measure_coverage(
@@ -110,7 +104,8 @@ def measure_coverage(
     if rendered is not None:
         labels = read_set(rendered, parts[1], dpose).labels
     else:
-        labels = draw_plan(make_plan(options, {}, _need(tools))[0], _need(tools))
+        scenes = make_plan(options, {}, _need(tools))[0].scenes
+        labels = draw_labels_of(scenes, _need(tools).draw, options["workers"])
     clusters = training.mixture(dpose).assign(real.table.features())
     return cover(real.labels, labels, real.sigmas, np.asarray(clusters), area)
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
-from dpose_yolo.render.coverage import nearest
-from dpose_yolo.render.labels import from_drawn, in_box, target_labels
+from dpose_yolo.render.labels import LabelSet, from_drawn
 from dpose_yolo.render.output import RenderedOutput
-from dpose_yolo.render.plan import SIGMAS, ScenePlan
+from dpose_yolo.render.plan import ScenePlan
 from dpose_yolo.render.scene import SceneSpec
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 JPEG_SHARE = 0.35  # bytes of a pixel in a noisy JPEG of quality 95
+DRAWN_HERE = 500  # labels that are not worth starting processes for
 TICK = Callable[[int], None]
 
 
@@ -62,7 +62,7 @@ def one_side_camera(rng: np.random.Generator) -> Any:
 
 def bytes_of(plan: ScenePlan) -> int:
     """Bytes that a set takes on disk, roughly."""
-    return round(plan.images * (plan.size[0] * plan.size[1] * JPEG_SHARE + 4096))
+    return sum(round(scene.size[0] * scene.size[1] * JPEG_SHARE) + 4096 for scene in plan.scenes)
 
 
 def require_possible(plan: ScenePlan, draw: Callable[[SceneSpec], Drawn]) -> None:
@@ -71,24 +71,24 @@ def require_possible(plan: ScenePlan, draw: Callable[[SceneSpec], Drawn]) -> Non
     Raises:
         DPoseError: for a posture or camera that the renderer cannot show.
     """
-    for number, wanted in enumerate(plan.wanted):
-        if wanted.images:
-            draw(plan.scenes(number, wanted)[0][0])
+    for scene in {scene.posture: scene for scene in plan.scenes}.values():
+        draw(scene)
 
 
-def best_scene(scenes: list[SceneSpec], ratio: float, draw: Callable[[SceneSpec], Drawn]) -> SceneSpec:
-    """The candidate whose label, moved to the target's box, is nearest to the target; the first without a choice.
+def draw_labels_of(scenes: Sequence[SceneSpec], draw: Callable[[SceneSpec], Drawn], workers: int = 1) -> LabelSet:
+    """Labels of scenes of one image size, without rendering.
 
     Args:
-        scenes: candidates with one target.
-        ratio: width by height of the target's box.
-        draw: draws a label without rendering.
+        scenes: to draw.
+        draw: draws one.
+        workers: processes; 1 draws in this one.
     """
-    target = scenes[0].target
-    if len(scenes) == 1 or target is None or not (target[:, 2] > 0).any():
-        return scenes[0]
-    drawn = in_box(from_drawn([draw(scene) for scene in scenes], scenes[0].size))
-    return scenes[int(nearest(target_labels(target[None], np.array([ratio])), drawn, SIGMAS)[1][0])]
+    if workers > 1 and len(scenes) > DRAWN_HERE:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
+            drawn = list(pool.map(draw, scenes, chunksize=64))
+    else:
+        drawn = [draw(scene) for scene in scenes]
+    return from_drawn(drawn, scenes[0].size)
 
 
 class Painter:
@@ -103,7 +103,7 @@ class Painter:
 
     def __init__(self, plan: ScenePlan, out: RenderedOutput, tools: Tools, quality: int):
         self.plan, self.out, self.tools, self.quality = plan, out, tools, quality
-        self._order, self._jobs = plan.order(), plan.jobs()
+        self._jobs = plan.jobs()
         self._renderer: Any = None
 
     def job(self, number: int, stop: Callable[[], bool] = lambda: False) -> int:
@@ -114,12 +114,9 @@ class Painter:
         for i in self._jobs[number]:
             if stop():
                 return 0
-            wanted = self.plan.wanted[self._order[i]]
-            scenes, ratio = self.plan.scenes(i, wanted)
-            scene = best_scene(scenes, ratio, self.tools.draw)
-            sample = self._renderer.render(scene)
-            row = self.out.put_sample(i, self.plan.part(i), wanted.name, scene.seed, sample, self.quality)
-            rows.append(row)
+            sample = self._renderer.render(self.plan.scenes[i])
+            what = (self.plan.part(i), self.plan.wanted[i], self.plan.scenes[i].seed)
+            rows.append(self.out.put_sample(i, *what, sample, self.quality))
             items.update({str(k): str(v) for k, v in (sample.about.get("items") or {}).items()})
         self.out.finish_job(number, rows, items)
         return len(rows)
@@ -135,9 +132,8 @@ _painter: Painter | None = None  # of a worker process
 _stop: Any = None
 
 
-def _start_worker(stop: Any, *arguments: Any) -> None:
+def _start_worker() -> None:
     """Prepare a worker: it leaves the keyboard to its parent and ends with it."""
-    global _painter, _stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -147,6 +143,11 @@ def _start_worker(stop: Any, *arguments: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _start_painter(stop: Any, *arguments: Any) -> None:
+    global _painter, _stop
+    _start_worker()
     _painter, _stop = Painter(*arguments), stop
 
 
@@ -206,7 +207,7 @@ def render_set(
 def _in_processes(todo: list[int], workers: int, tick: TICK, *arguments: Any) -> None:
     context = multiprocessing.get_context("spawn")  # a GL context does not survive a fork
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (stop, *arguments))
+    pool = ProcessPoolExecutor(workers, context, _start_painter, (stop, *arguments))
     try:
         for done in as_completed([pool.submit(_work, number) for number in todo]):
             tick(done.result())
