@@ -5,7 +5,6 @@ Frame of all results: metres, origin at the middle of the hip joints (the seat's
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +83,7 @@ class BodyModel:
             self.joints = arrays["joints"]
             self.weight_bones = arrays["weight_bones"].astype(int)
             self.weights = arrays["weights"].astype(np.float64)
-            self.targets = arrays["targets"]
+            self.targets = arrays["targets"].astype(np.float32)
             self.target_index = {str(name): i for i, name in enumerate(arrays["target_names"])}
         self.index = {name: i for i, name in enumerate(self.bones)}
         self.below = {name: self._descendants(i) for name, i in self.index.items()}
@@ -98,7 +97,7 @@ class BodyModel:
         # `sparse`: the few vertices that labels need, and where each use finds its own among them
         chosen = [self.joints.ravel(), self.face_vertices, np.r_[LEFT_EYE], np.r_[RIGHT_EYE], self.hull]
         self.sparse = np.unique(np.concatenate(chosen))
-        self._sparse_targets = self.targets[:, self.sparse].astype(np.float32)
+        self._sparse_targets = self.targets[:, self.sparse]
 
     def _descendants(self, bone: int) -> list[int]:
         found = {bone}
@@ -232,7 +231,8 @@ class Body:
 
     def rest_vertices(self) -> np.ndarray:
         """All vertices (19158, 3) of this shape at rest, helper meshes included."""
-        return _morph(self.model, tuple(sorted(self._weights.items()))) * self.scale
+        offsets = sum(weight * self.model.targets[self.model.target_index[n]] for n, weight in self._weights.items())
+        return (self.model.vertices + offsets) * self.scale
 
     def vertices(self, rest: np.ndarray) -> np.ndarray:
         """All vertices (19158, 3) of `rest_vertices` in the current pose."""
@@ -246,11 +246,3 @@ class Body:
         blended = sum(weights[:, k, None] * transforms[bones[:, k]] for k in range(bones.shape[1]))
         blended = np.asarray(blended).reshape(-1, 3, 4)
         return np.einsum("vij,vj->vi", blended[:, :, :3], rest) + blended[:, :, 3]
-
-
-@lru_cache(maxsize=4)
-def _morph(model: BodyModel, weights: tuple[tuple[str, float], ...]) -> np.ndarray:
-    vertices = model.vertices.copy()
-    for name, weight in weights:
-        vertices += weight * model.targets[model.target_index[name]]
-    return vertices

@@ -1,160 +1,40 @@
-"""A scene from one seed: labels without rendering (`draw_labels`) and rendered samples (`Renderer`).
+"""Scenes: labels without rendering (`draw_labels`) and rendered samples (`Renderer`)."""
 
-A scene is drawn in a left-hand drive cabin. For a right-hand drive car it is drawn with the mirrored camera, and image
-and labels are mirrored at the end, which is exact.
-"""
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.assets import Assets, load_assets
-from dpose_yolo.render.body import Body, draw_shape
-from dpose_yolo.render.camera import Camera, CameraRange, draw_camera
-from dpose_yolo.render.layout import Layout, draw_layout
-from dpose_yolo.render.posing import apply_pose
-from dpose_yolo.render.postures import POSTURES, Pose, draw_pose, find_posture
+from dpose_yolo.render.cabin import build_cabin, occupants
+from dpose_yolo.render.camera import Camera
+from dpose_yolo.render.clothes import belt, dress
+from dpose_yolo.render.composition import (
+    CABIN_STREAM,
+    LOOK_STREAM,
+    SENSOR_STREAM,
+    Composition,
+    Sample,
+    SceneSpec,
+    about_composition,
+    compose,
+    flat_labels,
+    mirror_labels,
+)
+from dpose_yolo.render.gl import Rasterizer
+from dpose_yolo.render.light import Light, draw_light
+from dpose_yolo.render.meshes import DRIVER, HELD, Mesh
+from dpose_yolo.render.postures import POSTURES
+from dpose_yolo.render.props import held
+from dpose_yolo.render.sensor import expose, through_lens, wide_camera_scale
+from dpose_yolo.render.visibility import Picture, driver_box, visible
 
-__all__ = ["POSTURES", "Composition", "Sample", "SceneSpec", "compose", "draw_labels"]
+__all__ = ["POSTURES", "Composition", "Renderer", "Sample", "SceneSpec", "compose", "draw_labels"]
 
-LOOKS = ("colour", "infrared", "mixed")
-FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right COCO keypoints
-POSE_STREAM, CAMERA_STREAM, LOOK_STREAM = 0, 1, 2  # independent sources of chance of one seed
-TRIES = 60  # cameras and poses that are drawn until the driver is in view
-RIGHT_HAND_DRIVE = 0.2
-
-
-@dataclass(frozen=True)
-class SceneSpec:
-    """What to render.
-
-    Attributes:
-        seed: source of everything that is not given.
-        posture: name in `POSTURES`.
-        camera: a `Camera`, a `CameraRange` (drawn from), or None for any mount.
-        look: "colour", "infrared" (night, grey) or "mixed".
-        size: (width, height) in pixels.
-        licence: "any", or "cc0" to use CC0 items only.
-        target: (17, 3) keypoints [x, y, v] wanted, x and y as shares of the driver's box; None for none. The pose that
-            comes nearest is solved for, starting from the posture.
-    """
-
-    seed: int
-    posture: str
-    camera: Any | None = None
-    look: str = "colour"
-    size: tuple[int, int] = (640, 480)
-    licence: str = "any"
-    target: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A rendered image and its labels.
-
-    Attributes:
-        image: (H, W, 3) uint8 BGR.
-        keypoints: (17, 3) [x, y, v] in pixels; v is 2 visible, 1 hidden, 0 outside of the image.
-        box: (4,) x1, y1, x2, y2 in pixels, from the driver's own pixels.
-        about: posture, camera, body, interior, light, seed, side, and the items used with their licences.
-    """
-
-    image: np.ndarray
-    keypoints: np.ndarray
-    box: np.ndarray
-    about: dict[str, Any]
-
-
-@dataclass
-class Composition:
-    """A posed driver before a camera, in the left-hand drive cabin that is rendered.
-
-    `camera` is the one to render with; where `side` is "right", the image is to be mirrored afterwards. `points`
-    (17, 3) are keypoints in metres.
-    """
-
-    body: Body
-    pose: Pose
-    layout: Layout
-    camera: Camera
-    side: str
-    points: np.ndarray
-
-
-def check_spec(spec: SceneSpec) -> None:
-    """Raise DPoseError for an unknown posture or look, a size that is too small, or a target of the wrong shape."""
-    find_posture(spec.posture)
-    if spec.look not in LOOKS:
-        raise DPoseError(f"render: look '{spec.look}' is unknown: choose from {', '.join(LOOKS)}")
-    if min(spec.size) < 32 or max(spec.size) > 4096:
-        raise DPoseError(f"render: size {spec.size[0]}x{spec.size[1]} is outside of 32 to 4096 pixels")
-    if spec.camera is not None and not isinstance(spec.camera, Camera | CameraRange):
-        raise DPoseError("render: a camera is a Camera, a CameraRange or None: read a file with load_camera")
-    if spec.target is not None and np.shape(spec.target) != (17, 3):
-        raise DPoseError(f"render: target has shape {np.shape(spec.target)}: expected (17, 3)")
-
-
-def compose(spec: SceneSpec, assets: Assets, fingers: bool = True) -> Composition:
-    """Draw driver, pose and camera until the driver is in view.
-
-    Raises:
-        DPoseError: a wrong spec, or the camera does not see enough of the driver.
-    """
-    check_spec(spec)
-    rng = np.random.default_rng([spec.seed, POSE_STREAM])
-    camera_rng = np.random.default_rng([spec.seed, CAMERA_STREAM])
-    for _ in range(TRIES):
-        camera = _camera(spec.camera, camera_rng)
-        side = "right" if rng.random() < RIGHT_HAND_DRIVE else "left"
-        if camera.drive != "any":
-            side = camera.drive
-        body = Body(assets.body, draw_shape(rng), fingers)
-        layout = draw_layout(rng)
-        pose = draw_pose(spec.posture, rng, layout.recline, layout.rim, side, layout.floor)
-        if side == "right":
-            camera = replace(camera, roll=-camera.roll)
-        apply_pose(body, pose, fingers)
-        points = body.keypoints()
-        if in_view(points, camera, spec.size):
-            return Composition(body, pose, layout, camera, side, points)
-    raise DPoseError(
-        f"render: posture '{spec.posture}' is not in view of camera '{camera.name}' in {TRIES} tries: "
-        "move or widen the camera"
-    )
-
-
-def _camera(camera: Any, rng: np.random.Generator) -> Camera:
-    if isinstance(camera, Camera):
-        return camera
-    return camera.draw(rng) if isinstance(camera, CameraRange) else draw_camera(rng)
-
-
-def in_view(points: np.ndarray, camera: Camera, size: tuple[int, int]) -> bool:
-    """Whether at least 4 keypoints of head and shoulders, and 6 of head, arms and hips, are in the image."""
-    pixels, depth = camera.project(points, size)
-    inside = (depth > 0.1) & ((pixels > 0) & (pixels < size)).all(1)
-    return bool(inside[:7].sum() >= 4 and inside[:13].sum() >= 6)
-
-
-def flat_labels(composition: Composition, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (17, 3) with v = 2 in the image and 0 outside, and the box (4,) of the body's hull, both unmirrored."""
-    pixels, depth = composition.camera.project(composition.points, size)
-    inside = (depth > 0.05) & ((pixels >= 0) & (pixels < size)).all(1)
-    keypoints = np.where(inside[:, None], np.column_stack([pixels, np.full(17, 2.0)]), 0.0)
-    hull, depth = composition.camera.project(composition.body.hull(), size)
-    hull = np.clip(hull[depth > 0.05], 0, size)
-    return keypoints, np.concatenate([hull.min(0), hull.max(0)])
-
-
-def mirror_labels(keypoints: np.ndarray, box: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the mirrored image: x is mirrored, left and right keypoints change places."""
-    keypoints, box = keypoints[FLIP].copy(), box.copy()
-    labelled = keypoints[:, 2] > 0
-    keypoints[labelled, 0] = width - keypoints[labelled, 0]
-    box[[0, 2]] = width - box[[2, 0]]
-    return keypoints, box
+CABINS = 2  # interiors that are tried before the bare one
+ENOUGH_VISIBLE = 5  # keypoints
 
 
 def draw_labels(spec: SceneSpec) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -174,17 +54,110 @@ def draw_labels(spec: SceneSpec) -> tuple[np.ndarray, np.ndarray, dict[str, Any]
     return keypoints, box, about_composition(spec, composition)
 
 
-def about_composition(spec: SceneSpec, composition: Composition) -> dict[str, Any]:
-    """Describe what was drawn, in plain values."""
-    shape, camera = composition.body.shape, composition.camera
-    return {
-        "posture": spec.posture,
-        "camera": camera.name,
-        "body": f"{shape.gender}-{25 + round(45 * shape.age)}y-{round(100 * shape.stature)}cm",
-        "seed": spec.seed,
-        "side": composition.side,
-        "position": camera.position,
-        "look_at": camera.look_at,
-        "roll": -camera.roll if composition.side == "right" else camera.roll,
-        "fov": camera.fov,
-    }
+def build(composition: Composition, spec: SceneSpec, assets: Assets, cabin: int = 0) -> tuple[list[Mesh], Light, str]:
+    """Meshes and light of a scene, and the name of its interior.
+
+    Args:
+        composition: driver and camera.
+        spec: seed and look.
+        assets: optional items.
+        cabin: 0 for the first interior; higher numbers are further ones, the last without things that may hide the
+            driver.
+    """
+    look = np.random.default_rng([spec.seed, LOOK_STREAM])
+    place = np.array(composition.camera.position)
+    worn = dress(composition.body, look)
+    if look.random() < 0.75:
+        worn += belt(composition.body, worn, look)
+    pose = composition.pose
+    if pose.prop:
+        worn += held(composition.body, pose.prop, pose.prop_hand, look)
+    light = draw_light(look, spec.look, assets.skies)
+    inside = np.random.default_rng([spec.seed, CABIN_STREAM, cabin])
+    meshes = worn + build_cabin(composition.layout, inside, cabin < CABINS)
+    if cabin < CABINS:
+        meshes += occupants(assets.body, composition.layout, place, inside)
+    return [mesh for mesh in meshes if not _holds(mesh, place)], light, "procedural"
+
+
+def _holds(mesh: Mesh, place: np.ndarray) -> bool:
+    """Whether a part of the cabin is so near to the camera's place that it would fill the image."""
+    if mesh.identity in (DRIVER, HELD):
+        return False
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    return bool(((place > low - 0.04) & (place < high + 0.04)).all() and (high - low).max() < 1.0)
+
+
+def label(composition: Composition, picture: Picture, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Keypoints (17, 3) with visibility from the buffers, and the box (4,) of the driver's pixels, both unmirrored."""
+    keypoints, _ = flat_labels(composition, size)
+    factor = picture.fine.shape[1] / size[0]
+    pixels, depth = composition.camera.project(composition.points, size)
+    focal = composition.camera.focal(size[1]) * factor
+    seen = visible(pixels * factor, depth, focal, picture.fine, picture.depth)
+    keypoints[:, 2] = np.where(keypoints[:, 2] > 0, np.where(seen, 2.0, 1.0), 0.0)
+    box = driver_box(picture.fine)
+    return keypoints, None if box is None else box / factor
+
+
+class Renderer:
+    """Renders scenes; make it in the process that uses it.
+
+    Args:
+        assets: of `load_assets`; None loads those of each spec's licence.
+
+    Raises:
+        DPoseError: no assets, no moderngl, no EGL; each with what to install.
+    """
+
+    def __init__(self, assets: Assets | None = None):
+        self._assets = assets
+        if assets is None:
+            load_assets()
+        self._rasterizer = Rasterizer()
+
+    def close(self) -> None:
+        """Release the OpenGL context."""
+        self._rasterizer.close()
+
+    def __enter__(self) -> "Renderer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def render(self, spec: SceneSpec) -> Sample:
+        """Render one sample; the same spec gives the same labels, and on one machine the same pixels.
+
+        Raises:
+            DPoseError: as `compose`.
+        """
+        assets = self._assets or load_assets(spec.licence)
+        composition = compose(spec, assets)
+        for cabin in range(CABINS + 1):
+            meshes, light, interior = build(composition, spec, assets, cabin)
+            picture = self.draw(composition.camera, meshes, light, spec.size)
+            keypoints, box = label(composition, picture, spec.size)
+            if box is not None and (keypoints[:, 2] == 2).sum() >= ENOUGH_VISIBLE:
+                break
+        if box is None:
+            raise DPoseError(f"render: seed {spec.seed} shows no driver in '{spec.posture}': use another seed")
+        look = np.random.default_rng([spec.seed, SENSOR_STREAM])
+        image = expose(picture.colour, picture.identity == DRIVER, light.infrared, look)
+        if composition.side == "right":
+            keypoints, box = mirror_labels(keypoints, box, spec.size[0])
+            image = np.ascontiguousarray(image[:, ::-1])
+        about = {**about_composition(spec, composition), "interior": interior, "light": light.name}
+        return Sample(image, keypoints, box, {**about, "items": assets.licences})
+
+    def draw(self, camera: Camera, meshes: list[Mesh], light: Light, size: tuple[int, int]) -> Picture:
+        """Draw meshes at twice the size, through the lens, and halve the colours."""
+        scale = wide_camera_scale(camera, size)
+        wide = replace(camera, fov=2 * float(np.degrees(np.arctan(scale * np.tan(np.radians(camera.fov) / 2)))))
+        large = (2 * size[0], 2 * size[1])
+        colour, identity, depth = self._rasterizer.draw(meshes, wide, large, light)
+        if any(camera.distortion):
+            colour = through_lens(colour, camera, large, scale)
+            identity, depth = (through_lens(part, camera, large, scale, True) for part in (identity, depth))
+        half = cv2.resize(np.ascontiguousarray(colour), size, interpolation=cv2.INTER_AREA)
+        return Picture(half, identity[::2, ::2], identity, depth)
