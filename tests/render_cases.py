@@ -105,6 +105,15 @@ class Dying(FakeRenderer):
         return super().render(spec)
 
 
+class Blind(FakeRenderer):
+    """Finds no driver with odd seeds; with no seed at all in `stretch_up`."""
+
+    def render(self, spec: SceneSpec) -> Sample:
+        if spec.seed % 2 or spec.posture == "stretch_up":
+            raise DPoseError(f"seed {spec.seed} shows no driver in {spec.posture}")
+        return super().render(spec)
+
+
 class FullDisk(FakeRenderer):
     """The disk is full at the 20th image."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from render_cases import FAKE, NAMES, Dying, FakeRenderer, FullDisk, draw_labels, plan_of
+from render_cases import FAKE, NAMES, Blind, Dying, FakeRenderer, FullDisk, draw_labels, plan_of
 
 from dpose_yolo import DPoseError
 from dpose_yolo.dataset.card import read_card
@@ -162,6 +162,15 @@ def test_an_impossible_posture_is_refused_before_anything_is_written(tmp_path):
         chosen_postures("two_hands,two_hands", NAMES)
     assert chosen_postures("stretch_up, two_hands", NAMES) == ["stretch_up", "two_hands"]
     assert chosen_postures("all", NAMES) == NAMES
+
+
+def test_a_seed_without_a_driver_is_replaced(tmp_path):
+    plan = plan_of(12, ["two_hands", "phone_left"])
+    render_set(plan, RenderedOutput(tmp_path / "set", RECIPE), Tools(Blind, draw_labels))
+    for row, scene in zip(rows(tmp_path / "set"), plan.scenes, strict=True):
+        assert int(row["seed"]) % 2 == 0 and (int(row["seed"]) == scene.seed) == (scene.seed % 2 == 0)
+    with pytest.raises(DPoseError, match="shows no driver in stretch_up"):
+        render_set(plan_of(4), RenderedOutput(tmp_path / "other", RECIPE), Tools(Blind, draw_labels))
 
 
 def test_two_commands_do_not_write_at_once(tmp_path):

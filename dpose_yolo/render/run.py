@@ -18,11 +18,12 @@ from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.labels import LabelSet, from_drawn
 from dpose_yolo.render.output import RenderedOutput
 from dpose_yolo.render.plan import ScenePlan
-from dpose_yolo.render.scene import SceneSpec
+from dpose_yolo.render.scene import Sample, SceneSpec
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 JPEG_SHARE = 0.35  # bytes of a pixel in a noisy JPEG of quality 95
 DRAWN_HERE = 500  # labels that are not worth starting processes for
+ATTEMPTS, STRIDE = 8, 0x9E3779B97F4A7C1  # seeds that are tried for an image, and the step between them
 TICK = Callable[[int], None]
 
 
@@ -48,7 +49,7 @@ class Tools:
 def own_tools() -> Tools:
     """The renderer of this package."""
     from dpose_yolo.render.camera import load_camera
-    from dpose_yolo.render.scene import POSTURES, Renderer, draw_labels  # type: ignore[attr-defined]
+    from dpose_yolo.render.scene import POSTURES, Renderer, draw_labels
 
     return Tools(Renderer, draw_labels, tuple(POSTURES), one_side_camera, load_camera)
 
@@ -114,12 +115,23 @@ class Painter:
         for i in self._jobs[number]:
             if stop():
                 return 0
-            sample = self._renderer.render(self.plan.scenes[i])
-            what = (self.plan.part(i), self.plan.wanted[i], self.plan.scenes[i].seed)
+            scene, sample = self._rendered(self.plan.scenes[i])
+            what = (self.plan.part(i), self.plan.wanted[i], scene.seed)
             rows.append(self.out.put_sample(i, *what, sample, self.quality))
             items.update({str(k): str(v) for k, v in (sample.about.get("items") or {}).items()})
         self.out.finish_job(number, rows, items)
         return len(rows)
+
+    def _rendered(self, scene: SceneSpec) -> tuple[SceneSpec, Sample]:
+        """Render a scene, by other seeds where the first shows no driver."""
+        for attempt in range(ATTEMPTS):
+            other = replace(scene, seed=(scene.seed + attempt * STRIDE) % 2**62)
+            try:
+                return other, self._renderer.render(other)
+            except DPoseError:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+        raise AssertionError("ATTEMPTS is at least 1")
 
     def close(self) -> None:
         """Close the renderer."""
