@@ -24,7 +24,7 @@ from dpose_yolo.render.coverage import average_recall, nearest
 from dpose_yolo.render.options import image_size
 from dpose_yolo.render.output import RenderedOutput
 from dpose_yolo.render.plan import BATCH, SIGMAS, ScenePlan, posture_scenes
-from dpose_yolo.render.run import draw_labels_of, own_tools, render_set
+from dpose_yolo.render.run import draw_many, own_tools, render_set
 
 LABELS = 2000  # drawn without images
 
@@ -65,7 +65,7 @@ def main() -> None:
             name = f"{size[0]}x{size[1]}"
             print(f"{name:>9} {workers:>7} {speed:>8.2f} {speed / workers:>8.2f} {memory:>9.0f}", flush=True)
     begun = time.monotonic()
-    labels = draw_labels_of(posture_scenes(tools.postures, LABELS, 0, [None], {**fixed, "size": sizes[0]}), tools.draw)
+    labels = draw_many(posture_scenes(tools.postures, LABELS, 0, [None], {**fixed, "size": sizes[0]}), tools.draw)[0]
     print(f"labels without images: {LABELS / (time.monotonic() - begun):.0f} a second")
     begun = time.monotonic()
     half = np.arange(len(labels)) % 2 == 0

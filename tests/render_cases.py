@@ -31,7 +31,9 @@ def sample_camera(rng: np.random.Generator) -> Camera:
     return Camera(rng.uniform(0.3, 1.1), tuple(rng.uniform(0.2, 0.8, 2).tolist()))
 
 
-def read_camera(path: str) -> Camera:
+def read_camera(path: str) -> Camera | None:
+    if path == "any":
+        return None
     if not Path(path).is_file():
         raise DPoseError(f"no camera file {path}: give the path of a YAML file")
     return Camera(float(Path(path).read_text()))

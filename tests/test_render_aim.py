@@ -15,19 +15,24 @@ from stick_figures import build_dataset
 from dpose_yolo import DPoseError, cli
 from dpose_yolo.dataset.labels import read_label
 from dpose_yolo.render import fit, make, run
-from dpose_yolo.render.aim import aim_scenes, even_counts, lacking_postures, targets_of
+from dpose_yolo.render.aim import Lacking, aim_scenes, even_counts, lacking_postures, targets_of
 from dpose_yolo.render.coverage import nearest
 from dpose_yolo.render.fit import fit_cameras, vector_of, with_vector
 from dpose_yolo.render.labels import framing, from_drawn
 from dpose_yolo.render.options import image_size, read_options
 from dpose_yolo.render.plan import SIGMAS, spread_out
 from dpose_yolo.render.real import read_set
-from dpose_yolo.render.run import draw_labels_of
+from dpose_yolo.render.run import draw_many, seen_scenes
 from dpose_yolo.render.scene import SceneSpec
 from dpose_yolo.settings import resolve
 
 BASE = {"look": "colour", "size": (96, 96), "licence": "any"}
 DPOSE = resolve({"clusters": 4})
+
+
+def draw(scenes):
+    """Labels of scenes, and which have one."""
+    return draw_many(scenes, draw_labels)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_counts_of_many_are_exact():
 
 
 def test_targets_lie_between_poses_of_the_posture():
-    labels = draw_labels_of(scenes_of(5, ["reach_right"]), draw_labels)
+    labels = draw(scenes_of(5, ["reach_right"]))[0]
     labels.keypoints[labels.keypoints[..., 2] == 0] = 0
     found = targets_of(labels, np.random.default_rng(0))
     assert len(found) == 20 and len(np.unique(found.keypoints[:, 0, 0])) > 10
@@ -78,7 +83,7 @@ def test_targets_lie_between_poses_of_the_posture():
 
 
 def test_the_targets_of_poses_that_share_no_keypoint():
-    labels = draw_labels_of(scenes_of(2, ["two_hands"]), draw_labels)
+    labels = draw(scenes_of(2, ["two_hands"]))[0]
     labels.keypoints[0, 8:] = labels.keypoints[1, :8] = 0
     found = targets_of(labels, np.random.default_rng(0))
     assert len(found) == 8 and (found.keypoints[..., 2] > 0).any(1).all()
@@ -86,7 +91,7 @@ def test_the_targets_of_poses_that_share_no_keypoint():
 
 def aim_at(lacking, images: int, seed: int = 0):
     """Scenes that are aimed at postures, from a pool of 400 labels."""
-    return aim_scenes(lacking, scenes_of(400), lambda scenes: draw_labels_of(scenes, draw_labels), 2, seed)
+    return aim_scenes(lacking, scenes_of(400), draw, 2, seed)
 
 
 def test_rare_postures_get_the_images(tmp_path):
@@ -109,7 +114,7 @@ def test_rare_postures_get_the_images(tmp_path):
         right += sum(name in own for name in mine)
         wrong += sum(name not in own for name in mine)
     assert right > 9 * wrong
-    labels = draw_labels_of(scenes, draw_labels)
+    labels = draw(scenes)[0]
     for posture in lacking:  # they are as near to their targets as is said, and nearer than others
         rows = np.array([w == posture.name for w in wanted])
         oks = nearest(labels.select(rows), posture.targets, SIGMAS)[0].mean()
@@ -143,12 +148,12 @@ def test_cameras_are_fitted_to_the_labels():
     drawn = [draw_labels(SceneSpec(i, NAMES[i % 4], truth, size=(96, 96))) for i in range(200)]
     real = from_drawn(drawn, (96, 96))
     ticks = []
-    found = fit_cameras(real, sample_camera, draw_labels, NAMES, BASE, seed=1, tick=ticks.append)
+    found = fit_cameras(real, sample_camera, draw, NAMES, BASE, seed=1, tick=ticks.append)
     assert len(found) == fit.CAMERAS and len(set(found)) <= fit.ELITE
     assert sum(ticks) == fit.LABELS * (fit.FIRST + (fit.ROUNDS - 1) * (fit.ELITE + fit.CHILDREN))
     scale, centre = np.mean([c.scale for c in found]), np.mean([c.centre for c in found], 0)
     assert scale == pytest.approx(0.6, abs=0.06) and centre == pytest.approx([0.62, 0.4], abs=0.05)
-    again = fit_cameras(real, sample_camera, draw_labels, NAMES, BASE, seed=1)
+    again = fit_cameras(real, sample_camera, draw, NAMES, BASE, seed=1)
     assert again == found
     ours = from_drawn(
         [draw_labels(SceneSpec(i, NAMES[i % 4], found[i % 64], size=(96, 96))) for i in range(200)], (96, 96)
@@ -168,6 +173,21 @@ def test_a_camera_as_numbers():
 def test_each_image_takes_one_of_the_cameras():
     cameras = tuple(Camera(s) for s in (0.5, 0.7, 0.9))
     assert {scene.camera for scene in scenes_of(60, cameras=cameras)} == set(cameras)
+
+
+def test_scenes_without_a_driver_take_another_camera():
+    away, near = Camera(0.5, (3.0, 3.0)), Camera(0.5)
+    scenes = scenes_of(40, cameras=(near, away))
+    labels, seen = draw(scenes)
+    assert len(labels) == seen.sum() == sum(scene.camera is near for scene in scenes)
+    found = seen_scenes(scenes, draw, 0)
+    assert {scene.camera for scene in found} == {near} and len(draw(found)[0]) == 40
+    assert [scene.seed for scene in found] == [scene.seed for scene in scenes]
+    with pytest.raises(DPoseError, match="posture two_hands cannot be seen"):
+        seen_scenes(scenes_of(4, cameras=(away,)), draw, 0)
+    labels = draw(scenes_of(8))[0]
+    with pytest.raises(DPoseError, match="sees the driver in 0 scenes only"):
+        aim_scenes([Lacking("cluster 0", 1.0, 8, labels)], scenes_of(8, cameras=(away,)), draw, 0)
 
 
 def test_settings():

@@ -19,7 +19,7 @@ from dpose_yolo.render import coverage, run
 from dpose_yolo.render.coverage import average_recall, compare_framing, cover, nearest, oks_matrix
 from dpose_yolo.render.labels import LabelSet, framing, from_drawn, from_engine
 from dpose_yolo.render.output import RenderedOutput
-from dpose_yolo.render.run import draw_labels_of, render_set
+from dpose_yolo.render.run import draw_many, named_camera, render_set
 from dpose_yolo.render.scene import SceneSpec
 
 SIGMAS = np.array(coco_sigmas(COCO_NAMES))
@@ -173,7 +173,7 @@ def test_coverage_needs_no_images(mini_dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "own_tools", lambda: FAKE)
     words = ["render", "coverage", f"data={mini_dataset()}", "clusters=4"]
-    cli.run([*words, "images=80", "postures=two_hands,stretch_up", "size=96x96"])
+    cli.run([*words, "images=80", "postures=two_hands,stretch_up", "size=96x96", "camera=any"])
     assert "24 real labels, 80 rendered" in capsys.readouterr().out
     found = json.loads((tmp_path / "runs/coverage/coverage.json").read_text())
     ar = {g["name"]: g["ar"] for g in found["groups"] if g["kind"] == "posture"}
@@ -185,6 +185,11 @@ def test_coverage_needs_no_images(mini_dataset, tmp_path, monkeypatch, capsys):
         cli.run([*words, "oks_area=2"])
     with pytest.raises(DPoseError, match="give coverage or assets"):
         cli.run(["render", "cover"])
-    labels = draw_labels_of(plan_of(600).scenes, draw_labels)
+    cli.run([*words, "images=40", "size=96x96", "camera=any", "name=aimed"])  # those of `dpose render data=...`
+    assert "24 real labels, 40 rendered" in capsys.readouterr().out
+    with pytest.raises(DPoseError, match=r"no camera 'roof': give any, .*passenger_side.* or the path"):
+        named_camera("roof")
+    assert named_camera("any") is None and named_camera("mirror").name == "mirror"
+    labels = draw_many(plan_of(600).scenes, draw_labels)[0]
     assert labels.words("posture")[:2] == ["two_hands", "phone_left"]
-    np.testing.assert_array_equal(draw_labels_of(plan_of(600).scenes, draw_labels, 2).keypoints, labels.keypoints)
+    np.testing.assert_array_equal(draw_many(plan_of(600).scenes, draw_labels, 2)[0].keypoints, labels.keypoints)

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from render_cases import FAKE, NAMES, Blind, Dying, FakeRenderer, FullDisk, draw_labels, plan_of
+from render_cases import FAKE, NAMES, Blind, Dying, FakeRenderer, FullDisk, draw_labels, plan_of, scenes_of
 
 from dpose_yolo import DPoseError
 from dpose_yolo.dataset.card import read_card
@@ -154,8 +154,8 @@ def test_a_worker_that_is_killed_is_one_line(tmp_path):
 
 def test_an_impossible_posture_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DPoseError, match="posture fly is impossible"):
-        require_possible(plan_of(8, ["two_hands", "fly"]), draw_labels)
-    require_possible(plan_of(8), draw_labels)
+        require_possible(scenes_of(8, ["two_hands", "fly"]), draw_labels)
+    require_possible(scenes_of(8), draw_labels)
     with pytest.raises(DPoseError, match="no posture 'two_hand': did you mean two_hands"):
         chosen_postures("two_hand", NAMES)
     with pytest.raises(DPoseError, match="names a posture twice"):

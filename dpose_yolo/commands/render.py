@@ -12,7 +12,7 @@ from dpose_yolo.render.options import MIXTURE, NO_RECIPE, OTHERS, TYPED, read_op
 from dpose_yolo.settings import resolve
 
 WHAT = ("coverage", "assets")
-DRAWN = ("images", "seed", "camera", "look", "licence", "postures", "size")  # of coverage without a rendered set
+DRAWN = ("images", "seed", "camera", "look", "licence", "postures", "size", "compare", "tries", "workers")
 COVERAGE = ("data", "rendered", "split", "rendered_split", "oks_area", "project", "name", "exist_ok")
 
 
@@ -71,8 +71,8 @@ def coverage(settings: dict[str, Any]) -> None:
     refuse_foreign(settings, (*COVERAGE, *DRAWN, *MIXTURE), "render")
     data = require(settings, "data", "render")
     dpose = resolve({k: v for k, v in settings.items() if k in MIXTURE})
-    options = read_options({k: v for k, v in settings.items() if k in DRAWN})
-    if settings.get("rendered") and (drawn := [k for k in settings if k in DRAWN and k != "seed"]):
+    options = read_options({k: v for k, v in settings.items() if k in (*DRAWN, "data")})
+    if settings.get("rendered") and (drawn := [k for k in settings if k in DRAWN]):
         raise DPoseError(f"{drawn[0]}= is for labels that are drawn here: leave it out, or leave rendered= out")
     area = settings.get("oks_area", 0.53)
     if isinstance(area, bool) or not isinstance(area, int | float) or not 0 < area <= 1:

@@ -177,7 +177,10 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("size=640x480", "width and height of the images"),
         ("clusters= covariance= skip_bad= outside= ...", "DPOSE settings of the posture mixture and of reading data="),
         ("coverage: data=", "data YAML of real labels (required)"),
-        ("coverage: rendered=", "data YAML of a rendered set; labels are drawn by images= postures= ... unless given"),
+        (
+            "coverage: rendered=",
+            "data YAML of a rendered set; else labels of the set that the other settings would render, without images",
+        ),
         ("coverage: split=train rendered_split=train", "parts that are compared"),
         ("coverage: oks_area=0.53", "OKS area as a share of the box area"),
         ("coverage: project=runs name=", "folder of coverage.csv and coverage.json"),

@@ -135,7 +135,7 @@ def targets_of(labels: LabelSet, rng: np.random.Generator) -> LabelSet:
 def aim_scenes(
     postures: Sequence[Lacking],
     first: Sequence[SceneSpec],
-    draw: Callable[[Sequence[SceneSpec]], LabelSet],
+    draw: Callable[[Sequence[SceneSpec]], tuple[LabelSet, np.ndarray]],
     tries: int,
     seed: int = 0,
 ) -> tuple[list[SceneSpec], list[str], dict[str, float]]:
@@ -147,7 +147,7 @@ def aim_scenes(
     Args:
         postures: what is wanted.
         first: the first pool, of all postures and cameras.
-        draw: labels of scenes, without images.
+        draw: labels of scenes without rendering, and which scenes have one.
         tries: scenes that are drawn for an image in the second step.
         seed: of the choice.
 
@@ -155,7 +155,8 @@ def aim_scenes(
         Scene and posture of each image, and the mean OKS of the scenes' labels with their targets by posture.
     """
     rng = np.random.default_rng([seed, 2])
-    pool, labels = list(first), draw(first)
+    labels, seen = draw(first)
+    pool = [scene for scene, one in zip(first, seen, strict=True) if one]
     more = []
     for posture in postures:
         near = np.argsort(-oks_matrix(posture.targets, labels, SIGMAS), axis=1, kind="stable")[:, :NEAR]
@@ -163,7 +164,13 @@ def aim_scenes(
             like = pool[near[i % len(near), rng.integers(near.shape[1])]]
             more.append(replace(like, seed=int(rng.integers(2**62))))
     if more:
-        pool, labels = pool + more, joined([labels, draw(more)])
+        extra, seen = draw(more)
+        pool += [scene for scene, one in zip(more, seen, strict=True) if one]
+        labels = joined([labels, extra])
+    if len(pool) < sum(posture.images for posture in postures):
+        raise DPoseError(
+            f"the camera sees the driver in {len(pool)} scenes only: move or widen it, or give fewer images="
+        )
     free = np.ones(len(pool), bool)
     taken: list[list[int]] = []
     reached = {}

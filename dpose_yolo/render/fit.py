@@ -11,7 +11,7 @@ import numpy as np
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.metrics.samples import OKS_AREA
 from dpose_yolo.render.coverage import nearest
-from dpose_yolo.render.labels import LabelSet, from_drawn
+from dpose_yolo.render.labels import LabelSet
 from dpose_yolo.render.plan import SIGMAS, whole_shares
 from dpose_yolo.render.scene import SceneSpec
 
@@ -28,7 +28,7 @@ MOST = 1000  # real labels that are looked at
 def fit_cameras(
     real: LabelSet,
     sample: Callable[[np.random.Generator], Any],
-    draw: Callable[[SceneSpec], Any],
+    draw: Callable[[Sequence[SceneSpec]], tuple[LabelSet, np.ndarray]],
     postures: Sequence[str],
     base: Mapping[str, Any],
     seed: int = 0,
@@ -43,7 +43,7 @@ def fit_cameras(
     Args:
         real: real labels.
         sample: draws a camera, a dataclass; its fields of numbers are fitted, all others stay together with them.
-        draw: draws a label without rendering.
+        draw: labels of scenes without rendering, and which scenes have one.
         postures: names of the postures to draw.
         base: fields of `SceneSpec` that all scenes have: look, size, licence.
         seed: of the search.
@@ -76,22 +76,21 @@ def fit_cameras(
 def _reached(
     cameras: Sequence[Any],
     real: LabelSet,
-    draw: Callable[[SceneSpec], Any],
+    draw: Callable[[Sequence[SceneSpec]], tuple[LabelSet, np.ndarray]],
     postures: Sequence[str],
     base: Mapping[str, Any],
     area: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(C, P) OKS of each real label with the nearest label of each camera; 0 for a camera that shows no driver."""
+    """(C, P) OKS of each real label with the nearest label of each camera; 0 for one that misses a driver."""
     names = [postures[i] for i in rng.integers(len(postures), size=LABELS)]
     seeds = rng.integers(2**62, size=LABELS)
     reached = np.zeros((len(cameras), len(real)), np.float32)
-    for number, camera in enumerate(cameras):
-        try:
-            drawn = [draw(SceneSpec(int(s), name, camera, **base)) for name, s in zip(names, seeds, strict=True)]
-        except DPoseError:  # the driver is not in the picture
-            continue
-        reached[number] = nearest(real, from_drawn(drawn, base["size"]), SIGMAS, area)[0]
+    pairs = list(zip(names, seeds, strict=True))
+    labels, seen = draw([SceneSpec(int(s), name, camera, **base) for camera in cameras for name, s in pairs])
+    owner = np.repeat(np.arange(len(cameras)), LABELS)[seen]
+    for number in np.flatnonzero(seen.reshape(-1, LABELS).all(1)):
+        reached[number] = nearest(real, labels.select(owner == number), SIGMAS, area)[0]
     return reached
 
 

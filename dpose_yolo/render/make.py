@@ -11,7 +11,7 @@ import numpy as np
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.coverage import Coverage, cover
 from dpose_yolo.render.plan import ScenePlan, chosen_postures, posture_scenes
-from dpose_yolo.render.run import Tools, draw_labels_of, require_possible
+from dpose_yolo.render.run import Tools, draw_many, require_possible, seen_scenes
 from dpose_yolo.settings import resolve
 
 POOL = 2000  # labels of all postures that are drawn at least to aim with
@@ -39,6 +39,7 @@ def make_plan(options: Mapping[str, Any], mixture: Mapping[str, Any], tools: Too
     base, seed = {name: options[name] for name in LOOKS}, options["seed"]
     if options["postures"] != "rare":
         names = chosen_postures(options["postures"], names)
+    draw = partial(draw_many, draw=tools.draw, workers=options["workers"])
     real = None
     if options["data"]:
         from dpose_yolo.engine.compat import require_engine
@@ -53,25 +54,26 @@ def make_plan(options: Mapping[str, Any], mixture: Mapping[str, Any], tools: Too
     elif real is not None:
         from dpose_yolo.render.fit import fit_cameras
 
-        cameras = fit_cameras(real.labels, _need(tools.sample_camera), tools.draw, names, base, seed)
+        cameras = fit_cameras(real.labels, _need(tools.sample_camera), draw, names, base, seed)
         said.append(f"camera: {len(set(cameras))} cameras fitted to {len(real.labels)} labels of {options['data']}")
-    first = posture_scenes(names, options["images"], seed, cameras, base)
-    plan = ScenePlan(tuple(first), tuple(scene.posture for scene in first), options["val"])
-    require_possible(plan, tools.draw)
-    if real is not None and options["postures"] == "rare":
+    if real is None or options["postures"] != "rare":
+        scenes = posture_scenes(names, options["images"], seed, cameras, base)
+        if len(cameras) > 1:
+            scenes = seen_scenes(scenes, draw, seed)
+        wanted = [scene.posture for scene in scenes]
+        require_possible(scenes, tools.draw)
+    else:
         from dpose_yolo.render.aim import aim_scenes, lacking_postures
 
         other = read_set(options["compare"], "train", dpose) if options["compare"] else None
         lacking = lacking_postures(real, real.mixture(dpose, seed), options["images"], seed, other)
         pool = posture_scenes(names, max(POOL, options["images"]), seed, cameras, base)
-        draw = partial(draw_labels_of, draw=tools.draw, workers=options["workers"])
         scenes, wanted, reached = aim_scenes(lacking, pool, draw, options["tries"], seed)
-        plan = ScenePlan(tuple(scenes), tuple(wanted), options["val"])
         said += [
             f"{p.name}: {p.natural:.0f} poses, {p.images} rendered, mean OKS {reached[p.name]:.2f} with them"
             for p in lacking
         ]
-    return plan, said
+    return ScenePlan(tuple(scenes), tuple(wanted), options["val"]), said
 
 
 def measure_coverage(
@@ -105,7 +107,7 @@ def measure_coverage(
         labels = read_set(rendered, parts[1], dpose).labels
     else:
         scenes = make_plan(options, {}, _need(tools))[0].scenes
-        labels = draw_labels_of(scenes, _need(tools).draw, options["workers"])
+        labels = draw_many(scenes, _need(tools).draw, options["workers"])[0]
     clusters = training.mixture(dpose).assign(real.table.features())
     return cover(real.labels, labels, real.sigmas, np.asarray(clusters), area)
 

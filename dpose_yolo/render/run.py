@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from dpose_yolo.render.scene import Sample, SceneSpec
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 JPEG_SHARE = 0.35  # bytes of a pixel in a noisy JPEG of quality 95
 DRAWN_HERE = 500  # labels that are not worth starting processes for
+CAMERAS_TRIED = 20  # for a scene whose own camera does not see the driver
 ATTEMPTS, STRIDE = 8, 0x9E3779B97F4A7C1  # seeds that are tried for an image, and the step between them
 TICK = Callable[[int], None]
 
@@ -36,7 +39,7 @@ class Tools:
         draw: the label of a scene without rendering.
         postures: names of its postures.
         sample_camera: draws a camera.
-        read_camera: reads a camera file.
+        read_camera: the camera that a name or the path of a file stands for.
     """
 
     renderer: Callable[[], Any]
@@ -48,10 +51,26 @@ class Tools:
 
 def own_tools() -> Tools:
     """The renderer of this package."""
-    from dpose_yolo.render.camera import load_camera
     from dpose_yolo.render.scene import POSTURES, Renderer, draw_labels
 
-    return Tools(Renderer, draw_labels, tuple(POSTURES), one_side_camera, load_camera)
+    return Tools(Renderer, draw_labels, tuple(POSTURES), one_side_camera, named_camera)
+
+
+def named_camera(name: str) -> Any:
+    """The camera that `camera=` names: a mount, `any` for any of them (None), or a camera file.
+
+    Raises:
+        DPoseError: for a name that is neither.
+    """
+    from dpose_yolo.render.camera import MOUNTS, load_camera
+
+    if name == "any":
+        return None
+    if name in MOUNTS:
+        return MOUNTS[name]
+    if not Path(name).exists():
+        raise DPoseError(f"no camera {name!r}: give any, {', '.join(MOUNTS)} or the path of a camera file")
+    return load_camera(name)
 
 
 def one_side_camera(rng: np.random.Generator) -> Any:
@@ -66,30 +85,63 @@ def bytes_of(plan: ScenePlan) -> int:
     return sum(round(scene.size[0] * scene.size[1] * JPEG_SHARE) + 4096 for scene in plan.scenes)
 
 
-def require_possible(plan: ScenePlan, draw: Callable[[SceneSpec], Drawn]) -> None:
+def require_possible(scenes: Sequence[SceneSpec], draw: Callable[[SceneSpec], Drawn]) -> None:
     """Draw one label of each posture before anything is written.
 
     Raises:
         DPoseError: for a posture or camera that the renderer cannot show.
     """
-    for scene in {scene.posture: scene for scene in plan.scenes}.values():
+    for scene in {scene.posture: scene for scene in scenes}.values():
         draw(scene)
 
 
-def draw_labels_of(scenes: Sequence[SceneSpec], draw: Callable[[SceneSpec], Drawn], workers: int = 1) -> LabelSet:
+def draw_many(
+    scenes: Sequence[SceneSpec], draw: Callable[[SceneSpec], Drawn], workers: int = 1
+) -> tuple[LabelSet, np.ndarray]:
     """Labels of scenes of one image size, without rendering.
 
     Args:
         scenes: to draw.
         draw: draws one.
         workers: processes; 1 draws in this one.
+
+    Returns:
+        The labels, and (N,) whether each scene has one: False where its camera does not see the driver.
     """
     if workers > 1 and len(scenes) > DRAWN_HERE:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
-            drawn = list(pool.map(draw, scenes, chunksize=64))
+            found = list(pool.map(partial(_drawn, draw), scenes, chunksize=64))
     else:
-        drawn = [draw(scene) for scene in scenes]
-    return from_drawn(drawn, scenes[0].size)
+        found = [_drawn(draw, scene) for scene in scenes]
+    seen = np.array([one is not None for one in found], bool)
+    return from_drawn([one for one in found if one is not None], scenes[0].size), seen
+
+
+def _drawn(draw: Callable[[SceneSpec], Drawn], scene: SceneSpec) -> Drawn | None:
+    try:
+        return draw(scene)
+    except DPoseError:
+        return None
+
+
+def seen_scenes(
+    scenes: Sequence[SceneSpec], draw: Callable[[Sequence[SceneSpec]], tuple[LabelSet, np.ndarray]], seed: int
+) -> list[SceneSpec]:
+    """Scenes in which the camera sees the driver: others take the camera of another scene.
+
+    Raises:
+        DPoseError: for a posture that none of the cameras tried can see.
+    """
+    rng = np.random.default_rng([seed, 4])
+    found, todo = list(scenes), np.arange(len(scenes))
+    for _ in range(CAMERAS_TRIED):
+        seen = draw([found[i] for i in todo])[1]
+        todo = todo[~seen]
+        if not len(todo):
+            return found
+        for i in todo:
+            found[i] = replace(found[i], camera=scenes[int(rng.integers(len(scenes)))].camera)
+    raise DPoseError(f"posture {found[todo[0]].posture} cannot be seen by the cameras: leave it out of postures=")
 
 
 class Painter:
