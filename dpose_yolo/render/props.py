@@ -22,7 +22,7 @@ def held(body: Body, prop: str, hand: str, rng: np.random.Generator) -> list[Mes
     plain = Material(draw_colour(rng, 0.005, 0.6), 0.4)
     vivid = Material(draw_colour(rng, 0.05, 0.9, 0.9), 0.3)
     paper = Material((0.75, 0.74, 0.7), 0.02, 3, (uniform(60, 150), 0, 0), colour2=(0.25, 0.25, 0.28), duty=0.5)
-    options = {"identity": HELD}
+    options: dict = {"identity": HELD}
     if hand in ("both", "lap"):
         centre, axes = _between(body, hand)
         if prop == "laptop":
