@@ -81,7 +81,7 @@ def _wheel(layout: Layout, rng: np.random.Generator) -> list[Mesh]:
         end = layout.rim(angle + turned)
         middle = (layout.wheel + end) / 2 + tilt @ [0, 0, 0.012]
         meshes.append(tube([hub, middle, end], uniform(0.009, 0.016), skin, 6))
-    column = layout.wheel + tilt @ [0, 0, 0.3]
+    column = layout.wheel + tilt @ [0, -0.06, 0.3]
     meshes.append(tube([hub, column], 0.04, skin, 8))
     stalk = layout.wheel + tilt @ [0, 0, 0.05]
     for sign in (-1, 1):

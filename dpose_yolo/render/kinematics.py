@@ -78,7 +78,7 @@ def _turn_hand(body: Body, side: str, fingers: np.ndarray, palm: np.ndarray | No
     body.turn(hand, align(direction(), bent))
     if palm is not None:
         across = body.joint(f"finger5-1.{side}") - body.joint(f"finger2-1.{side}")
-        normal = cross(direction(), across) * SIDES[side]
+        normal = cross(across, direction()) * SIDES[side]
         twist = float(np.clip(angle_about(unit(direction()), normal, palm), -100, 100))
         body.turn(f"lowerarm02.{side}", about_axis(forearm, 0.5 * twist))
         body.turn(hand, align(direction(), bent))

@@ -104,5 +104,5 @@ def palm_point(body: Body, side: str) -> tuple[np.ndarray, np.ndarray]:
     along = unit(finger - wrist)
     across = body.joint(f"finger2-1.{side}") - body.joint(f"finger5-1.{side}")
     across = unit(across - along * (across @ along))
-    out = cross(across, along) * SIDES[side]
+    out = cross(along, across) * SIDES[side]
     return finger + 0.012 * along + 0.025 * out, np.stack([along, across, out], 1)
