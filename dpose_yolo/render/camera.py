@@ -122,19 +122,19 @@ class CameraRange:
     drive: str = "any"
 
     def draw(self, rng: np.random.Generator) -> Camera:
-        """Draw one camera."""
-        position = [float(rng.uniform(*limits)) for limits in self.position]
-        look_at = [float(rng.uniform(*limits)) for limits in self.look_at]
-        fov = float(rng.uniform(*self.fov))
+        """Draw one camera; the middle of each range is likelier than its ends."""
+        between = lambda limits: float(limits[0] + (limits[1] - limits[0]) * rng.beta(1.6, 1.6))  # noqa: E731
+        position, look_at = [between(limits) for limits in self.position], [between(limits) for limits in self.look_at]
+        fov = between(self.fov)
         if self.view is not None:
             distance = float(np.linalg.norm(np.subtract(look_at, position)))
-            fov = 2 * float(np.degrees(np.arctan(rng.uniform(*self.view) / distance)))
+            fov = 2 * float(np.degrees(np.arctan(between(self.view) / distance)))
         return Camera(
             position=(position[0], position[1], position[2]),
             look_at=(look_at[0], look_at[1], look_at[2]),
-            roll=float(rng.uniform(*self.roll)),
+            roll=between(self.roll),
             fov=fov,
-            distortion=(float(rng.uniform(*self.distortion)) if rng.random() < 0.5 else 0.0, 0.0),
+            distortion=(between(self.distortion) if rng.random() < 0.5 else 0.0, 0.0),
             name=self.name,
             drive=self.drive,
         )
@@ -146,11 +146,11 @@ MOUNTS: dict[str, CameraRange] = {
         CameraRange(
             *(
                 "passenger_side",
-                ((-1.08, -0.52), (0.5, 0.98), (-0.05, 0.7)),
-                ((-0.12, 0.14), (0.24, 0.49), (-0.15, 0.18)),
+                ((-1.05, -0.56), (0.5, 0.95), (-0.02, 0.6)),
+                ((-0.11, 0.13), (0.27, 0.46), (-0.13, 0.15)),
             ),
-            roll=(-1, 31),
-            view=(0.36, 0.62),
+            roll=(4, 34),
+            view=(0.4, 0.6),
             weight=2.5,
         ),
         CameraRange(

@@ -8,6 +8,7 @@ All cuts are fields over the base mesh at rest, the same for every shape.
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from dpose_yolo.render.materials import draw_cloth, draw_colour, draw_hair, draw
 from dpose_yolo.render.meshes import DRIVER, SPOT, Material, Mesh, Surface, clip, normals, ribbon, rounded_box, tube
 from dpose_yolo.render.rotations import cross, unit
 
+TEXTURED = 0.7  # share of bodies with a skin texture where there are any
 UNDER = 0.012  # metres by which skin reaches under the edge of a garment
 WRIST = 0.44  # metres along the arm of the base mesh
 # hairline of the base mesh: height at places from the back of the head to the forehead
@@ -46,13 +48,16 @@ def arm_fields(model: BodyModel) -> tuple[np.ndarray, np.ndarray]:
     return along + share - 1, share
 
 
-def dress(body: Body, rng: np.random.Generator, identity: int = DRIVER) -> list[Mesh]:
+def dress(
+    body: Body, rng: np.random.Generator, identity: int = DRIVER, skins: dict[str, tuple[Path, ...]] | None = None
+) -> list[Mesh]:
     """Meshes of a posed body with skin, face, hair and clothes.
 
     Args:
         body: posed and updated, fingers included.
         rng: source of chance.
         identity: in the id buffer.
+        skins: skin textures by gender and people; without one of the body's the skin is procedural.
     """
     model, shape = body.model, body.shape
     rest = body.rest_vertices()
@@ -61,12 +66,34 @@ def dress(body: Body, rng: np.random.Generator, identity: int = DRIVER) -> list[
     dark = float(np.clip(shape.people[0] + 0.35 * shape.people[1] + 0.15 * shape.people[2], 0, 1))
     skin, hair = draw_skin(rng, dark), draw_hair(rng, shape.age, dark)
     meshes, covered = _garments(model, posed, rng)
-    surface = clip(Surface(posed, model.faces["body"], {"rest": base, "covered": covered[:, None]}), UNDER - covered)
-    meshes.append(Mesh(surface.vertices, surface.faces, skin, rest=surface.extra["rest"]))
-    meshes += _face(body, posed, skin, hair, rng)
+    people = ("african", "asian", "caucasian")[int(np.argmax(shape.people))]
+    files = (skins or {}).get(f"{shape.gender}-{people}", ())
+    if files and rng.random() < TEXTURED:
+        tone = float(rng.uniform(0.8, 1.2))
+        texture = str(files[rng.integers(len(files))])
+        textured = Material((tone, tone, tone), skin.specular, infrared=skin.infrared and 1.5 * tone, texture=texture)
+        corner, place, faces = _seams(model)
+        surface = clip(
+            Surface(posed[corner], faces, {"rest": base[corner], "uv": model.uv[place]}), (UNDER - covered)[corner]
+        )
+        meshes.append(
+            Mesh(surface.vertices, surface.faces, textured, rest=surface.extra["rest"], uv=surface.extra["uv"])
+        )
+    else:
+        surface = clip(Surface(posed, model.faces["body"], {"rest": base}), UNDER - covered)
+        meshes.append(Mesh(surface.vertices, surface.faces, skin, rest=surface.extra["rest"]))
+    meshes += _face(body, posed, skin, hair, rng, bool(meshes[-1].material.texture))
     meshes += _hair(body, posed, hair, rng)
     meshes += _worn(body, rng)
     return [replace(mesh, identity=identity) for mesh in meshes]
+
+
+@lru_cache(maxsize=2)
+def _seams(model: BodyModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Skin with vertices doubled at seams of the texture: vertex and uv numbers (N,), and faces (F, 3) of these."""
+    pairs = np.stack([model.faces["body"].ravel(), model.uv_faces["body"].ravel()], 1)
+    unique, index = np.unique(pairs, axis=0, return_inverse=True)
+    return unique[:, 0], unique[:, 1], index.reshape(-1, 3)
 
 
 def _folds(rest: np.ndarray, rng: np.random.Generator, height: float) -> np.ndarray:
@@ -92,11 +119,11 @@ def _garments(model: BodyModel, posed: np.ndarray, rng: np.random.Generator) -> 
     sleeve = {"shirt": uniform(0.1, 0.24), "long": uniform(0.34, WRIST), "jacket": WRIST + 0.01, "sleeveless": -0.02}[
         kind
     ]
-    collar = uniform(0.565, 0.6) if kind != "jacket" else uniform(0.58, 0.612)
-    depth = uniform(0.03, 0.14) if rng.random() < 0.35 else 0.0
-    collar_field = collar - y - 0.25 * np.clip(z, 0, 0.1)
-    if depth:
-        collar_field = np.minimum(collar_field, np.maximum(collar - depth + 1.8 * abs(x) - y, 0.03 - z))
+    # a neckline is a cylinder around the neck, in front of which a V may be cut; below 5 cm it is a high collar
+    opening = uniform(0.066, 0.1) if kind != "jacket" else uniform(0.045, 0.075)
+    collar_field = np.maximum(np.hypot(x, z - 0.005) - opening, 0.53 - y)
+    if rng.random() < 0.35:
+        collar_field = np.minimum(collar_field, np.maximum(0.58 - uniform(0.05, 0.14) + 1.8 * abs(x) - y, 0.03 - z))
     hem = uniform(-0.06, 0.08)
     top = np.minimum.reduce([sleeve - along, collar_field, y - hem + arm])
     waist, ankle = hem + 0.08, uniform(-0.74, -0.68) if rng.random() < 0.85 else uniform(-0.4, -0.2)
@@ -140,8 +167,10 @@ def _patch(
     return [Mesh(cut.vertices, cut.faces, material, rest=cut.extra["rest"])] if len(cut.faces) else []
 
 
-def _face(body: Body, posed: np.ndarray, skin: Material, hair: Material, rng: np.random.Generator) -> list[Mesh]:
-    """Eyes, brows, lips and sometimes a beard."""
+def _face(
+    body: Body, posed: np.ndarray, skin: Material, hair: Material, rng: np.random.Generator, textured: bool
+) -> list[Mesh]:
+    """Eyes, brows, lips (unless a texture shows them) and sometimes a beard."""
     model = body.model
     x, y, z = model.vertices.T
     uniform, meshes = rng.uniform, []
@@ -149,7 +178,7 @@ def _face(body: Body, posed: np.ndarray, skin: Material, hair: Material, rng: np
     for eye in (LEFT_EYE, RIGHT_EYE):
         vertices = model.vertices[eye]
         centre = vertices.mean(0) + [0, 0, 0.013]
-        white = Material((0.75, 0.72, 0.7), 0.3, SPOT, (centre[0], centre[1], centre[2]), colour2=iris, duty=0.0065)
+        white = Material((0.5, 0.48, 0.46), 0.3, SPOT, (centre[0], centre[1], centre[2]), colour2=iris, duty=0.0078)
         faces = model.faces["eyes"]
         faces = faces[((faces >= eye.start) & (faces < eye.stop)).all(1)] - eye.start
         meshes.append(Mesh(posed[eye], faces, white, rest=vertices))
@@ -159,7 +188,8 @@ def _face(body: Body, posed: np.ndarray, skin: Material, hair: Material, rng: np
     lips = np.array(skin.colour) * [1 - 0.2 * red, 1 - 0.6 * red, 1 - 0.5 * red] * uniform(0.7, 0.95)
     lip = 1 - (x / 0.026) ** 2 - ((y - 0.648) / 0.011) ** 2
     material = replace(skin, colour=tuple(lips), colour2=tuple(lips), specular=0.2)
-    meshes += _patch(body, posed, np.minimum(lip, z - 0.1), 0.001, material)
+    if not textured:
+        meshes += _patch(body, posed, np.minimum(lip, z - 0.1), 0.001, material)
     if body.shape.gender == "male" and rng.random() < 0.4:
         length = uniform(0.002, 0.02)
         jaw = np.minimum(0.665 - y + 0.35 * np.clip(0.12 - z, 0, 1), z - 0.035)
@@ -242,16 +272,18 @@ def _worn(body: Body, rng: np.random.Generator) -> list[Mesh]:
 def belt(body: Body, worn: list[Mesh], rng: np.random.Generator) -> list[Mesh]:
     """Seat belt from the window-side shoulder to the buckle, laid on the clothes `worn`, and across the lap."""
     chest = body.frame("spine01")[:, 2]
+    if chest[1] < -0.55:  # bent down so far that the belt hangs free
+        return []
     shoulder, neck = body.joint("upperarm01.L"), body.joint("neck01")
     start = 0.62 * shoulder + 0.38 * neck + 0.03 * unit(shoulder - body.joint("spine05"))
     end = body.joint("upperleg01.R") + [-0.06, 0.04, 0.02]
-    cloud = np.concatenate([mesh.vertices[::2] for mesh in worn[:2]])
+    torso, legs = worn[0].vertices[::2], worn[1].vertices
     material = Material(draw_colour(rng, 0.01, 0.4, 0.2), 0.05)
     anchor = start + [0.06, 0.06, -0.22]
     upper = [anchor, start]
-    diagonal = _laid(start, end, chest, cloud, 16)
+    diagonal = _laid(start, end, chest, torso, 16, 0.16)
     lap_end = body.joint("upperleg01.L") + [0.08, 0.03, 0.02]
-    lap = _laid(end, lap_end, unit(np.array([0.0, 0.8, 0.6])), cloud, 10)
+    lap = _laid(end, lap_end, unit(np.array([0.0, 0.8, 0.6])), legs, 10, 0.12)
     meshes = []
     for line, out in ((np.array([*upper[:1], *diagonal]), chest), (lap, np.array([0.0, 0.8, 0.6]))):
         across = unit(cross(out, unit(line[-1] - line[0])))
@@ -259,15 +291,17 @@ def belt(body: Body, worn: list[Mesh], rng: np.random.Generator) -> list[Mesh]:
     return meshes
 
 
-def _laid(start: np.ndarray, end: np.ndarray, out: np.ndarray, cloud: np.ndarray, count: int) -> np.ndarray:
-    """Points (count, 3) from start to end, lifted along `out` onto a cloud of points and smoothed like a taut band."""
+def _laid(
+    start: np.ndarray, end: np.ndarray, out: np.ndarray, cloud: np.ndarray, count: int, most: float
+) -> np.ndarray:
+    """Points (count, 3) on a line, lifted along `out` by at most `most` metres onto a cloud of points, and smoothed."""
     line = start + (end - start) * np.linspace(0, 1, count)[:, None]
     height = np.zeros(count)
     for i, point in enumerate(line):
         offset = cloud - point
         up = offset @ out
         near = ((offset - up[:, None] * out) ** 2).sum(1) < 0.035**2
-        height[i] = up[near & (up < 0.25)].max(initial=0.0)
+        height[i] = up[near & (up < most)].max(initial=0.0)
     height[1:-1] = np.maximum(height[1:-1], (height[:-2] + height[2:]) / 2)
     height[1:-1] = (height[:-2] + 2 * height[1:-1] + height[2:]) / 4
     return line + (height + 0.008)[:, None] * out

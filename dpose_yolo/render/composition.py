@@ -16,6 +16,7 @@ from dpose_yolo.render.camera import Camera, CameraRange, draw_camera
 from dpose_yolo.render.layout import Layout, draw_layout
 from dpose_yolo.render.posing import apply_pose
 from dpose_yolo.render.postures import Pose, draw_pose, find_posture
+from dpose_yolo.render.solver import check_target, solve_keypoints
 
 LOOKS = ("colour", "infrared", "mixed")
 FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right COCO keypoints
@@ -23,6 +24,7 @@ FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and ri
 POSE_STREAM, CAMERA_STREAM, LOOK_STREAM, CABIN_STREAM, SENSOR_STREAM = range(5)
 TRIES = 60  # cameras and poses that are drawn until the driver is in view
 RIGHT_HAND_DRIVE = 0.2
+SOLUTIONS = 3  # persons and poses that a target is tried from
 NEAREST = 0.3  # metres from the camera to head and torso
 
 
@@ -92,8 +94,8 @@ def check_spec(spec: SceneSpec) -> None:
         raise DPoseError(f"render: size {spec.size[0]}x{spec.size[1]} is outside of 32 to 4096 pixels")
     if spec.camera is not None and not isinstance(spec.camera, Camera | CameraRange):
         raise DPoseError("render: a camera is a Camera, a CameraRange or None: read a file with load_camera")
-    if spec.target is not None and np.shape(spec.target) != (17, 3):
-        raise DPoseError(f"render: target has shape {np.shape(spec.target)}: expected (17, 3)")
+    if spec.target is not None:
+        check_target(np.asarray(spec.target, float))
 
 
 def compose(spec: SceneSpec, assets: Assets, fingers: bool = True) -> Composition:
@@ -105,6 +107,7 @@ def compose(spec: SceneSpec, assets: Assets, fingers: bool = True) -> Compositio
     check_spec(spec)
     rng = np.random.default_rng([spec.seed, POSE_STREAM])
     camera_rng = np.random.default_rng([spec.seed, CAMERA_STREAM])
+    failed = 0
     for _ in range(TRIES):
         camera = _camera(spec.camera, camera_rng)
         side = "right" if rng.random() < RIGHT_HAND_DRIVE else "left"
@@ -116,6 +119,18 @@ def compose(spec: SceneSpec, assets: Assets, fingers: bool = True) -> Compositio
         if side == "right":
             camera = replace(camera, roll=-camera.roll)
         apply_pose(body, pose, fingers)
+        if not in_view(body.keypoints(), camera, spec.size):
+            continue
+        if spec.target is not None:
+            try:
+                pose, camera = _solve(spec, camera, side, body, pose)
+            except DPoseError:
+                failed += 1
+                if failed == SOLUTIONS:
+                    raise
+                continue
+            layout = replace(layout, recline=pose.recline)
+            apply_pose(body, pose, fingers)
         points = body.keypoints()
         if in_view(points, camera, spec.size):
             return Composition(body, pose, layout, camera, side, points)
@@ -123,6 +138,16 @@ def compose(spec: SceneSpec, assets: Assets, fingers: bool = True) -> Compositio
         f"render: posture '{spec.posture}' is not in view of camera '{camera.name}' in {TRIES} tries: "
         "move or widen the camera"
     )
+
+
+def _solve(spec: SceneSpec, camera: Camera, side: str, body: Body, pose: Pose) -> tuple[Pose, Camera]:
+    """Pose, and camera where none is given, that show the target of a spec."""
+    target = np.array(spec.target, float)
+    if side == "right":
+        target = target[FLIP]
+        target[:, 0] = 1 - target[:, 0]
+    pose, camera, _ = solve_keypoints(target, camera, body, pose, spec.size, free_camera=spec.camera is None)
+    return pose, camera
 
 
 def _camera(camera: Any, rng: np.random.Generator) -> Camera:

@@ -131,7 +131,7 @@ class Rasterizer:
         except ImportError as error:
             raise DPoseError("render: moderngl is missing: pip install 'dpose_yolo[render]'") from error
         try:
-            self.context: Any = moderngl.create_context(standalone=True, backend="egl")
+            self.context: Any = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]
         except Exception as error:  # glcontext raises plain exceptions
             raise DPoseError(
                 f"render: no headless OpenGL ({str(error).splitlines()[0]}): install the Debian packages "
@@ -142,9 +142,11 @@ class Rasterizer:
         program = self.context.program
         # two variants: `discard` of textures with holes would cost all others the early depth test
         textured = FRAGMENT.replace("330\n", "330\n#define TEXTURED\n", 1)
-        self._surfaces = [program(vertex_shader=VERTEX, fragment_shader=text) for text in (FRAGMENT, textured)]
-        self._sky = program(vertex_shader=SKY_VERTEX, fragment_shader=SKY_FRAGMENT)
-        self._caster = program(vertex_shader=SHADOW_VERTEX, fragment_shader="#version 330\nvoid main() {}")
+        self._surfaces: list[Any] = [
+            program(vertex_shader=VERTEX, fragment_shader=text) for text in (FRAGMENT, textured)
+        ]
+        self._sky: Any = program(vertex_shader=SKY_VERTEX, fragment_shader=SKY_FRAGMENT)
+        self._caster: Any = program(vertex_shader=SHADOW_VERTEX, fragment_shader="#version 330\nvoid main() {}")
         self._shadow_map = self.context.depth_texture((SHADOW, SHADOW))
         self._shadow_map.compare_func = "<="
         self._shadow_buffer = self.context.framebuffer([], self._shadow_map)
@@ -266,7 +268,8 @@ def pack(
         (texture, first index, number of indices), and the material table (M, ROW, 4) float32.
     """
     ordered = sorted(meshes, key=lambda mesh: mesh.material.texture)
-    rows, faces, batches, table = [], [], [], []
+    rows, faces, table = [], [], []
+    batches: list[tuple[str, int, int]] = []
     start, first = 0, 0
     for number, mesh in enumerate(ordered):
         points = len(mesh.vertices)

@@ -37,7 +37,7 @@ def draw_layout(rng: np.random.Generator) -> Layout:
     uniform = rng.uniform
     wheel = np.array([uniform(-0.03, 0.03), uniform(0.14, 0.36), uniform(0.29, 0.47)])
     return Layout(
-        recline=uniform(14, 44),
+        recline=14 + 30 * rng.beta(1.7, 1.2),
         wheel=wheel,
         wheel_radius=uniform(0.17, 0.2),
         wheel_tilt=uniform(12, 38),

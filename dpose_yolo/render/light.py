@@ -26,7 +26,7 @@ class Light:
         lamp: colour of the lamp at the camera, in radiance at one metre.
         blinds: wave vector (3,) of sun stripes and their duty; duty 0 for none.
         infrared: near-infrared: albedos are grey.
-        name: kind of light.
+        name: kind of light; `file` is the panorama's, "" for a procedural one.
     """
 
     panorama: np.ndarray
@@ -40,15 +40,17 @@ class Light:
     blinds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     infrared: bool = False
     name: str = "day"
+    file: str = ""
 
 
 def draw_light(rng: np.random.Generator, look: str, skies: tuple[Path, ...] = ()) -> Light:
     """Draw a light; `look` is "colour", "infrared" or "mixed" (either, evenly)."""
     if look == "mixed":
         look = "colour" if rng.random() < 0.5 else "infrared"
-    use_file = bool(skies) and rng.random() < 0.6
-    if use_file:
-        panorama = read_panorama(skies[rng.integers(len(skies))])
+    file = ""
+    if skies and rng.random() < 0.6:
+        path = skies[rng.integers(len(skies))]
+        panorama, file = read_panorama(path), str(path)
         panorama = np.roll(panorama, int(rng.integers(panorama.shape[1])), 1)
     else:
         panorama = procedural_sky(rng)
@@ -63,6 +65,7 @@ def draw_light(rng: np.random.Generator, look: str, skies: tuple[Path, ...] = ()
             window_gain=float(rng.uniform(0.3, 1.5)),
             infrared=True,
             name="infrared",
+            file=file,
         )
     shining = rng.random() < 0.7
     strength = float(rng.uniform(0.2, 3.0)) * shining
@@ -78,7 +81,8 @@ def draw_light(rng: np.random.Generator, look: str, skies: tuple[Path, ...] = ()
         shade=float(rng.uniform(0, 1)),
         window_gain=float(np.exp(rng.uniform(0.0, np.log(12)))),
         blinds=blinds,
-        name=("sun" if shining else "overcast") + ("-panorama" if use_file else ""),
+        name="sun" if shining else "overcast",
+        file=file,
     )
 
 

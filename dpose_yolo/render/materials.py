@@ -82,7 +82,7 @@ def draw_hair(rng: np.random.Generator, age: float, dark: float) -> Material:
     if rng.random() < 0.04:
         colour = np.array(draw_colour(rng, 0.05, 0.4, 1.0))
     wave = unit(rng.normal(size=3)) * rng.uniform(60, 140)
-    light = _tuple(np.clip(colour * rng.uniform(1.2, 2.2), 0, 0.8))
+    light = _tuple(np.clip(colour * rng.uniform(1.1, 1.6), 0, 0.8))
     grey_level = float(np.clip(colour.mean() * 1.5 + 0.08, 0, 0.6))
     return Material(
         _tuple(colour), float(rng.uniform(0.02, 0.2)), NOISE, _tuple(wave), colour2=light, infrared=grey_level

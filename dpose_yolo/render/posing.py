@@ -3,9 +3,9 @@
 import numpy as np
 
 from dpose_yolo.render.body import SIDES, Body
+from dpose_yolo.render.kinematics import curl, reach, step
 from dpose_yolo.render.postures import Hand, Pose
 from dpose_yolo.render.rotations import about_axis, align, axis_angle, cross, rotation_x, rotation_y, rotation_z, unit
-from dpose_yolo.render.solver import curl, reach, step
 
 HAND = 0.075  # metres from the wrist to the middle of the grip
 SPINE = ("spine04", "spine03", "spine02", "spine01")
@@ -104,5 +104,5 @@ def palm_point(body: Body, side: str) -> tuple[np.ndarray, np.ndarray]:
     along = unit(finger - wrist)
     across = body.joint(f"finger2-1.{side}") - body.joint(f"finger5-1.{side}")
     across = unit(across - along * (across @ along))
-    out = cross(across, along) * SIDES[side]
+    out = cross(along, across) * SIDES[side]
     return finger + 0.012 * along + 0.025 * out, np.stack([along, across, out], 1)

@@ -109,7 +109,7 @@ POSTURES: dict[str, Posture] = {
     "phone_speaker": _p({"mouth": 0.5, "chest": 0.5}, REST, prop="phone", pitch=(0, 12)),
     "phone_shoulder": _p(WHEEL, "ear", prop="phone", hand="L", side=(-8, 0), pitch=(-5, 5)),
     # eating, drinking, smoking
-    "drinking": _p("mouth", REST, prop="cup", pitch=(-22, 6), weight=2),
+    "drinking": _p({"mouth": 0.65, "sip": 0.35}, REST, prop="cup", pitch=(-22, 6), weight=2),
     "drinking_bottle": _p("mouth", REST, prop="bottle", pitch=(-30, 0)),
     "drinking_left": _p(FREE, "mouth", prop="cup", hand="L", pitch=(-22, 6), partner="drinking"),
     "opening_bottle": _p("chest", "chest", prop="bottle", hand="L", pitch=(5, 30)),
@@ -135,7 +135,9 @@ POSTURES: dict[str, Posture] = {
     "rubbing_face": _p({"chin": 0.5, "mouth": 0.3, "eyes": 0.2}, REST),
     "elbow_sill_chin": _p(FREE, {"chin": 0.6, "temple": 0.4}, side=(-10, 0)),
     # controls
-    "radio": _p("radio", REST, lean=(0, 14), side=(0, 6), yaw=(-35, 0), pitch=(0, 14), weight=2),
+    "radio": _p(
+        {"radio": 0.55, "console": 0.45}, REST, lean=(0, 14), side=(0, 6), yaw=(-35, 0), pitch=(0, 14), weight=2
+    ),
     "multimedia": _p({"radio": 0.6, "point": 0.4}, REST, yaw=(-35, -5), pitch=(0, 12)),
     "visor": _p("visor", REST, pitch=(-18, 0)),
     "overhead_switch": _p("overhead", REST, pitch=(-25, -5)),
@@ -224,7 +226,7 @@ def draw_pose(
     if side == "right" and posture.partner:
         posture = POSTURES[posture.partner]
     uniform, normal = rng.uniform, rng.normal
-    yaw = normal(-11, 13) if rng.random() < 0.65 else uniform(-70, 45)
+    yaw = normal(-5, 13) if rng.random() < 0.8 else uniform(-70, 45)
     if posture.yaw != (0, 0):
         yaw = normal(0, 8)
     zones = {side_: _pick(rng, getattr(posture, hand)) for side_, hand in (("L", "left"), ("R", "right"))}
@@ -235,8 +237,8 @@ def draw_pose(
         twist=normal(-6, 8) + uniform(*posture.twist),
         hip_yaw=normal(0, 3),
         yaw=yaw + uniform(*posture.yaw),
-        pitch=normal(-8, 9) + uniform(*posture.pitch),
-        roll=normal(0, 5),
+        pitch=normal(-1, 8) + uniform(*posture.pitch),
+        roll=normal(2, 5),
         neck=uniform(-2, 48),
         sole=uniform(0, 35),
     )

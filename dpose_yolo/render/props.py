@@ -22,7 +22,7 @@ def held(body: Body, prop: str, hand: str, rng: np.random.Generator) -> list[Mes
     plain = Material(draw_colour(rng, 0.005, 0.6), 0.4)
     vivid = Material(draw_colour(rng, 0.05, 0.9, 0.9), 0.3)
     paper = Material((0.75, 0.74, 0.7), 0.02, 3, (uniform(60, 150), 0, 0), colour2=(0.25, 0.25, 0.28), duty=0.5)
-    options = {"identity": HELD}
+    options: dict = {"identity": HELD}
     if hand in ("both", "lap"):
         centre, axes = _between(body, hand)
         if prop == "laptop":
@@ -49,8 +49,9 @@ def held(body: Body, prop: str, hand: str, rng: np.random.Generator) -> list[Mes
     along, across, out = axes.T
     upright = unit(across + 0.6 * np.array([0.0, 1, 0]))
     if prop == "phone":
-        turned = np.stack([unit(along - across * (along @ across)), across, out], 1)
-        tilt = turned @ rotation_x(uniform(-25, 25))
+        long = unit(across + uniform(0.3, 1.5) * along)
+        turned = np.stack([np.cross(long, out), long, out], 1)
+        tilt = turned @ rotation_x(uniform(-15, 15))
         return [rounded_box(point - 0.01 * out, (0.036, 0.074, 0.005), plain, tilt, 0.2, **options)]
     if prop in ("cup", "bottle"):
         tall, wide = (

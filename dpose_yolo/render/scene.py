@@ -34,7 +34,8 @@ from dpose_yolo.render.visibility import Picture, driver_box, visible
 __all__ = ["POSTURES", "Composition", "Renderer", "Sample", "SceneSpec", "compose", "draw_labels"]
 
 CABINS = 2  # interiors that are tried before the bare one
-ENOUGH_VISIBLE = 5  # keypoints
+ENOUGH_VISIBLE = 0.4  # share of the keypoints in the image
+NEAR_CAMERA, BARE_NEAR_CAMERA = 0.08, 0.35  # metres around the camera that are kept free
 
 
 def draw_labels(spec: SceneSpec) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -66,7 +67,7 @@ def build(composition: Composition, spec: SceneSpec, assets: Assets, cabin: int 
     """
     look = np.random.default_rng([spec.seed, LOOK_STREAM])
     place = np.array(composition.camera.position)
-    worn = dress(composition.body, look)
+    worn = dress(composition.body, look, skins=assets.skins)
     if look.random() < 0.75:
         worn += belt(composition.body, worn, look)
     pose = composition.pose
@@ -77,15 +78,20 @@ def build(composition: Composition, spec: SceneSpec, assets: Assets, cabin: int 
     meshes = worn + build_cabin(composition.layout, inside, cabin < CABINS)
     if cabin < CABINS:
         meshes += occupants(assets.body, composition.layout, place, inside)
-    return [mesh for mesh in meshes if not _holds(mesh, place)], light, "procedural"
+    gap = NEAR_CAMERA if cabin < CABINS else BARE_NEAR_CAMERA
+    return [mesh for mesh in meshes if not _blocks(mesh, place, gap)], light, "procedural"
 
 
-def _holds(mesh: Mesh, place: np.ndarray) -> bool:
-    """Whether a part of the cabin is so near to the camera's place that it would fill the image."""
+def _blocks(mesh: Mesh, place: np.ndarray, gap: float) -> bool:
+    """Whether a part of the cabin comes within `gap` metres of the camera's place, where it would fill the image."""
     if mesh.identity in (DRIVER, HELD):
         return False
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    return bool(((place > low - 0.04) & (place < high + 0.04)).all() and (high - low).max() < 1.0)
+    low, high = mesh.vertices.min(0) - gap, mesh.vertices.max(0) + gap
+    if not ((place > low) & (place < high)).all():
+        return False
+    if (high - low).max() < 1.0:
+        return True
+    return bool(((mesh.vertices - place) ** 2).sum(1).min() < gap * gap)
 
 
 def label(composition: Composition, picture: Picture, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -138,7 +144,7 @@ class Renderer:
             meshes, light, interior = build(composition, spec, assets, cabin)
             picture = self.draw(composition.camera, meshes, light, spec.size)
             keypoints, box = label(composition, picture, spec.size)
-            if box is not None and (keypoints[:, 2] == 2).sum() >= ENOUGH_VISIBLE:
+            if box is not None and (keypoints[:, 2] == 2).sum() >= ENOUGH_VISIBLE * (keypoints[:, 2] > 0).sum():
                 break
         if box is None:
             raise DPoseError(f"render: seed {spec.seed} shows no driver in '{spec.posture}': use another seed")
@@ -148,7 +154,8 @@ class Renderer:
             keypoints, box = mirror_labels(keypoints, box, spec.size[0])
             image = np.ascontiguousarray(image[:, ::-1])
         about = {**about_composition(spec, composition), "interior": interior, "light": light.name}
-        return Sample(image, keypoints, box, {**about, "items": assets.licences})
+        files = sorted({light.file, *(mesh.material.texture for mesh in meshes)} - {""})
+        return Sample(image, keypoints, box, {**about, "items": assets.credits(files)})
 
     def draw(self, camera: Camera, meshes: list[Mesh], light: Light, size: tuple[int, int]) -> Picture:
         """Draw meshes at twice the size, through the lens, and halve the colours."""

@@ -36,7 +36,7 @@ def through_lens(
     """Distort a picture (h, w, ...) that covers `scale` times the image plane, to `size` (width, height)."""
     maps = _lens_map(camera.distortion, camera.focal(size[1]), size, (picture.shape[1], picture.shape[0]), scale)
     mode = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    return cv2.remap(picture, *maps, mode, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(picture, maps[0], maps[1], mode, borderMode=cv2.BORDER_REPLICATE)
 
 
 def expose(rgb: np.ndarray, driver: np.ndarray, infrared: bool, rng: np.random.Generator) -> np.ndarray:

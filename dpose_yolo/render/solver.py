@@ -1,116 +1,170 @@
-"""Inverse kinematics of arms and legs, and a body pose that shows given 2D keypoints."""
+"""A body pose, and optionally a camera, that shows given 2D keypoints."""
+
+from dataclasses import replace
 
 import numpy as np
+from scipy.optimize import least_squares
 
+from dpose_yolo.errors import DPoseError
+from dpose_yolo.keypoints import COCO_NAMES, coco_sigmas
 from dpose_yolo.render.body import SIDES, Body
-from dpose_yolo.render.rotations import about_axis, align, angle_about, cross, unit
+from dpose_yolo.render.camera import Camera
+from dpose_yolo.render.posing import apply_pose
+from dpose_yolo.render.postures import Hand, Pose
+from dpose_yolo.render.rotations import about_axis, unit
+
+ANGLES = ("recline", "lean", "side", "twist", "hip_yaw", "yaw", "pitch", "roll", "neck")
+ANGLE_SPREAD = np.array([10.0, 14, 10, 16, 6, 28, 18, 10, 16])  # degrees that a solution moves by without much cost
+LOW = np.array([0.0, -20, -45, -80, -20, -95, -45, -30, -15])
+HIGH = np.array([55.0, 70, 45, 60, 20, 95, 60, 30, 60])
+REACH_SPREAD, SWIVEL_SPREAD, FOOT_SPREAD = 0.25, 40.0, 0.12  # metres, degrees, metres
+CAMERA_SPREAD, ROLL_SPREAD = 0.15, 8.0
+PRIOR = 0.03  # of one spread, in shares of the box
+IMPOSSIBLE = 0.2  # mean distance in shares of the box that counts as not shown
 
 
-def bend(
-    root: np.ndarray, lengths: tuple[float, float], target: np.ndarray, pole: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and end joint of a two-bone limb that reaches for `target`.
+def solve_keypoints(
+    target: np.ndarray,
+    camera: Camera,
+    body: Body,
+    start: Pose,
+    size: tuple[int, int],
+    in_box: bool = True,
+    free_camera: bool = False,
+    evaluations: int = 8,
+) -> tuple[Pose, Camera, float]:
+    """Find the pose near `start` whose keypoints in the image come nearest to a target, by least squares.
+
+    Torso, head, wrists, elbows and feet are free within what a seated person can do; a prior keeps what the target does
+    not tell, above all depth, near to `start`.
 
     Args:
-        root, target: (3,) metres.
-        lengths: of the two bones.
-        pole: (3,) direction to which the middle joint points.
+        target: (17, 3) [x, y, v]; keypoints with v = 0 are free.
+        camera: as seen by it.
+        body: is left in the pose found, fingers excluded.
+        start: a drawn pose.
+        size: (width, height) of the image.
+        in_box: x and y are shares of the driver's box; else pixels.
+        free_camera: its position and roll may change too.
+        evaluations: steps of the search.
 
     Returns:
-        Middle and end joint (3,); the end falls short of a target that is out of reach, on the line to it.
+        Pose, camera, and the mean distance of the labelled keypoints in shares of the box's size.
+
+    Raises:
+        DPoseError: a target without keypoints, or one that is missed by more than 20 % of the box.
     """
-    a, b = lengths
-    line = target - root
-    distance = float(np.clip(np.sqrt(line @ line), abs(a - b) * 1.05 + 0.08, (a + b) * 0.995))
-    line = unit(line)
-    cosine = (a * a + distance * distance - b * b) / (2 * a * distance)
-    pole = unit(pole - line * (line @ pole))
-    middle = root + a * (line * cosine + pole * np.sqrt(max(0.0, 1 - cosine * cosine)))
-    return middle, root + line * distance
+    target = np.asarray(target, float)
+    labelled = check_target(target)
+    problem = _Problem(target, labelled, camera, body, start, size, in_box, free_camera)
+    low, high = problem.bounds()
+    first = np.clip(problem.first, low + 1e-6, high - 1e-6)
+    found = least_squares(
+        problem.residuals, first, bounds=(low, high), x_scale=problem.spread, diff_step=1e-2, max_nfev=evaluations
+    )
+    pose, camera = problem.unpack(found.x)
+    apply_pose(body, pose, False)
+    error = float(np.sqrt((problem.distances(camera) ** 2).sum(1)).mean())
+    if not error < IMPOSSIBLE:
+        raise DPoseError(
+            f"render: camera '{camera.name}' cannot show the target posture: the nearest pose is off by "
+            f"{100 * error:.0f} % of the box; use another camera or posture"
+        )
+    return pose, camera, error
 
 
-def reach(
-    body: Body,
-    side: str,
-    wrist: np.ndarray,
-    pole: np.ndarray,
-    fingers: np.ndarray | None = None,
-    palm: np.ndarray | None = None,
-    clavicle: float = 0.2,
-) -> None:
-    """Bring a wrist to a point: the clavicle follows, then two bones bend, then the hand is turned.
-
-    Args:
-        body: posed and updated.
-        side: "L" or "R".
-        wrist: (3,) target in metres.
-        pole: (3,) direction of the elbow.
-        fingers: (3,) direction of the hand; None leaves it along the forearm.
-        palm: (3,) direction the palm faces; its twist is shared by forearm and wrist as in a real arm.
-        clavicle: share of the shoulder's swing that the clavicle takes.
-    """
-    upper, lower, hand = f"upperarm01.{side}", f"lowerarm01.{side}", f"wrist.{side}"
-    shoulder, elbow = body.joint(upper), body.joint(lower)
-    body.turn(f"clavicle.{side}", align(elbow - shoulder, wrist - shoulder, clavicle))
-    shoulder, elbow, old = body.joint(upper), body.joint(lower), body.joint(hand)
-    lengths = float(np.linalg.norm(elbow - shoulder)), float(np.linalg.norm(old - elbow))
-    middle, end = bend(shoulder, lengths, wrist, pole)
-    hinge = cross(elbow - shoulder, old - elbow)  # at rest the arm is bent by 46 degrees: this is the elbow's axis
-    swing = align(elbow - shoulder, middle - shoulder)
-    axis = unit(middle - shoulder)
-    twist = angle_about(axis, swing @ hinge, cross(middle - shoulder, end - middle))
-    twist = (twist + 180) % 360 - 180
-    body.turn(upper, about_axis(axis, 0.5 * twist) @ swing)
-    body.turn(f"upperarm02.{side}", about_axis(axis, 0.5 * twist))
-    body.turn(lower, align(body.joint(hand) - body.joint(lower), end - body.joint(lower)))
-    if fingers is not None:
-        _turn_hand(body, side, fingers, palm)
+def check_target(target: np.ndarray) -> np.ndarray:
+    """The labelled keypoints (17,) of a target; DPoseError for a wrong shape or fewer than four of them."""
+    labelled = target[:, 2] > 0 if target.shape == (17, 3) else np.zeros(17, bool)
+    if labelled.sum() < 4 or not np.isfinite(target[labelled]).all():
+        raise DPoseError("render: a target posture has shape (17, 3) with at least 4 labelled keypoints")
+    return labelled
 
 
-def _turn_hand(body: Body, side: str, fingers: np.ndarray, palm: np.ndarray | None) -> None:
-    hand = f"wrist.{side}"
-    wrist = body.joint(hand)
-    direction = lambda: body.joint(f"finger3-1.{side}") - wrist  # noqa: E731
-    forearm = unit(wrist - body.joint(f"lowerarm01.{side}"))
-    bent = unit(fingers)
-    if forearm @ bent < 0.35:  # a wrist bends by at most 70 degrees
-        bent = unit(bent - forearm * (forearm @ bent)) * 0.94 + forearm * 0.35
-    body.turn(hand, align(direction(), bent))
-    if palm is not None:
-        across = body.joint(f"finger5-1.{side}") - body.joint(f"finger2-1.{side}")
-        normal = cross(direction(), across) * SIDES[side]
-        twist = float(np.clip(angle_about(unit(direction()), normal, palm), -100, 100))
-        body.turn(f"lowerarm02.{side}", about_axis(forearm, 0.5 * twist))
-        body.turn(hand, align(direction(), bent))
-        body.turn(hand, about_axis(unit(direction()), 0.5 * twist))
+class _Problem:
+    """The variables of `solve_keypoints`: angles, wrists and elbows, feet, and the camera's place and roll."""
 
+    def __init__(self, target, labelled, camera, body, start, size, in_box, free_camera):
+        self.target, self.labelled, self.camera, self.body, self.size = (
+            target[labelled, :2],
+            labelled,
+            camera,
+            body,
+            size,
+        )
+        self.in_box, self.free_camera = in_box, free_camera
+        # OKS forgives more at the hips than at the eyes; the square root keeps the face from ruling the fit
+        self.weights = np.sqrt(0.05 / np.array(coco_sigmas(COCO_NAMES))[labelled])[:, None]
+        self.start = start
+        apply_pose(body, start, False)
+        self.hands, self.shoulders, wrists = {}, {}, []
+        for side in SIDES:
+            shoulder, elbow, wrist = (body.joint(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist"))
+            self.hands[side] = replace(
+                start.hands[side],
+                frame="seat",
+                direction=body.joint(f"finger3-1.{side}") - wrist,
+                pole=elbow - (shoulder + wrist) / 2,
+                palm=None,
+            )
+            self.shoulders[side] = shoulder
+            wrists.append(wrist)
+        angles = [getattr(start, name) for name in ANGLES]
+        self.first = np.concatenate([angles, np.ravel(wrists), [0.0, 0.0], start.feet.ravel(), np.zeros(4)])
+        self.spread = np.concatenate(
+            [
+                ANGLE_SPREAD,
+                [REACH_SPREAD] * 6,
+                [SWIVEL_SPREAD] * 2,
+                [FOOT_SPREAD] * 6,
+                [CAMERA_SPREAD] * 3,
+                [ROLL_SPREAD],
+            ]
+        )
+        if not free_camera:
+            self.first, self.spread = self.first[:-4], self.spread[:-4]
 
-def step(body: Body, side: str, ankle: np.ndarray, pole: np.ndarray, sole: float = 0.0) -> None:
-    """Bring an ankle to a point with the knee towards `pole`; `sole` degrees lift the toes."""
-    upper, lower, foot = f"upperleg01.{side}", f"lowerleg01.{side}", f"foot.{side}"
-    hip, knee, old = body.joint(upper), body.joint(lower), body.joint(foot)
-    lengths = float(np.linalg.norm(knee - hip)), float(np.linalg.norm(old - knee))
-    middle, end = bend(hip, lengths, ankle, pole)
-    thigh = unit(middle - hip)
-    swing = align(knee - hip, middle - hip)
-    # keep the kneecap in the plane of the limb: forward at rest, towards the pole when bent
-    twist = angle_about(thigh, swing @ body.frame("root") @ np.array([0.0, 0, 1]), pole)
-    body.turn(upper, about_axis(thigh, 0.6 * twist) @ swing)
-    body.turn(f"upperleg02.{side}", about_axis(thigh, 0.4 * twist))
-    body.turn(lower, align(body.joint(foot) - body.joint(lower), end - body.joint(lower)))
-    shin = unit(end - middle)
-    level = np.array([0.0, np.sin(np.radians(sole)), np.cos(np.radians(sole))])
-    toes = unit(level + 0.15 * SIDES[side] * np.array([1.0, 0, 0]))
-    rest = body.frame(foot) @ np.array([0.0, -0.15, 1.0])
-    if shin @ toes > 0.7:  # an ankle stretches by at most 45 degrees
-        toes = unit(toes - shin * (shin @ toes)) * 0.7 + shin * 0.7
-    body.turn(foot, align(rest, toes))
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of all variables."""
+        low, high = self.first - 3 * self.spread, self.first + 3 * self.spread
+        low[:9], high[:9] = np.minimum(LOW, self.first[:9] - 1), np.maximum(HIGH, self.first[:9] + 1)
+        return low, high
 
+    def unpack(self, values: np.ndarray) -> tuple[Pose, Camera]:
+        """Pose and camera of a vector of variables."""
+        wrists, swivels, feet = values[9:15].reshape(2, 3), values[15:17], values[17:23].reshape(2, 3)
+        hands: dict[str, Hand] = {}
+        for i, side in enumerate(SIDES):
+            hand = self.hands[side]
+            axis = unit(wrists[i] - self.shoulders[side])
+            hands[side] = replace(hand, grip=wrists[i], pole=about_axis(axis, swivels[i]) @ hand.pole)
+        pose = replace(
+            self.start,
+            **{name: float(v) for name, v in zip(ANGLES, values[:9], strict=True)},
+            hands=hands,
+            feet=feet.copy(),
+        )
+        camera = self.camera
+        if self.free_camera:
+            x, y, z = (float(v) for v in np.array(camera.position) + values[23:26])
+            camera = replace(camera, position=(x, y, z), roll=camera.roll + float(values[26]))
+        return pose, camera
 
-def curl(body: Body, side: str, amount: float, spread: np.ndarray) -> None:
-    """Close the fingers: `amount` degrees a joint, scaled by `spread` (5,) for thumb to little finger."""
-    across = unit(body.joint(f"finger2-1.{side}") - body.joint(f"finger5-1.{side}")) * SIDES[side]
-    for finger in range(1, 6):
-        share = 0.35 if finger == 1 else 1.0
-        for joint in (1, 2, 3):
-            body.turn(f"finger{finger}-{joint}.{side}", about_axis(across, -amount * share * spread[finger - 1]))
+    def distances(self, camera: Camera) -> np.ndarray:
+        """Offsets (N, 2) of the labelled keypoints from the target in shares of the box."""
+        pixels, depth = camera.project(self.body.keypoints(), self.size)
+        hull, hull_depth = camera.project(self.body.hull(), self.size)
+        hull = np.clip(hull[hull_depth > 0.05], 0, self.size)
+        if len(hull) < 2 or depth.min() < 0.02:
+            return np.full((len(self.target), 2), 2.0)
+        corner, extent = hull.min(0), np.maximum(np.ptp(hull, 0), 1.0)
+        if self.in_box:
+            return (pixels[self.labelled] - corner) / extent - self.target
+        return (pixels[self.labelled] - self.target) / extent
+
+    def residuals(self, values: np.ndarray) -> np.ndarray:
+        """Weighted offsets and the prior."""
+        pose, camera = self.unpack(values)
+        apply_pose(self.body, pose, False)
+        prior = PRIOR * (values - self.first) / self.spread
+        return np.concatenate([(np.clip(self.distances(camera), -3, 3) * self.weights).ravel(), prior])
