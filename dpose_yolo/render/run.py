@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,7 +110,7 @@ def draw_many(
         The labels, and (N,) whether each scene has one: False where its camera does not see the driver.
     """
     if workers > 1 and len(scenes) > DRAWN_HERE:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
+        with _processes(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
             found = list(pool.map(partial(_drawn, draw), scenes, chunksize=64))
     else:
         found = [_drawn(draw, scene) for scene in scenes]
@@ -271,15 +272,30 @@ def render_set(
 def _in_processes(todo: list[int], workers: int, tick: TICK, *arguments: Any) -> None:
     context = multiprocessing.get_context("spawn")  # a GL context does not survive a fork
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_painter, (stop, *arguments))
+    with _processes(workers, context, _start_painter, stop, *arguments) as pool:
+        try:
+            for done in as_completed([pool.submit(_work, number) for number in todo]):
+                tick(done.result())
+        finally:
+            stop.set()
+
+
+@contextmanager
+def _processes(
+    workers: int, context: Any, start: Callable[..., None], *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; on an error, what they have not begun is given up.
+
+    Raises:
+        DPoseError: when a worker dies.
+    """
+    pool = ProcessPoolExecutor(workers, context, start, arguments)
     try:
-        for done in as_completed([pool.submit(_work, number) for number in todo]):
-            tick(done.result())
+        yield pool
     except BrokenProcessPool as error:
         raise DPoseError(
-            "a worker process ended before its images were done, perhaps for want of memory: "
+            "a worker process ended before its work was done, perhaps for want of memory: "
             "set fewer workers=; the same command goes on from there"
         ) from error
     finally:
-        stop.set()
         pool.shutdown(cancel_futures=True)
