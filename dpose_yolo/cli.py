@@ -23,6 +23,7 @@ COMMANDS = {
     "sweep": "any setting at several values, over several seeds, in one table",
     "bench": "how fast models are, in turns; or what training with and without each part costs",
     "prepare": "a data set from videos, pictures, Drive&Act, DriPE, COCO keypoints or State Farm",
+    "render": "rendered drivers for the postures that a data set lacks; how well renders cover real labels",
     "autolabel": "labels for images or videos by the agreement of several models, with a page to review them",
     "check": "is a data set sound: images, labels, duplicates, subjects, postures",
     "clusters": "posture atlas of a data set, before and after balancing; what is new in another set",
@@ -33,7 +34,7 @@ COMMANDS = {
 }
 
 # Commands that take words without a name, and the setting under which they get them, as a list.
-POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source"}
+POSITIONAL = {"bench": "what", "compare": "models", "prepare": "source", "render": "what"}
 
 # Commands that take one word without a name, and its setting.
 ONE_WORD = {"check": "data", "clusters": "data", "info": "model", "forget": "model"}
@@ -49,7 +50,7 @@ ELSEWHERE = {
 # Names and paths stay as they are typed, even where they look like numbers.
 AS_TYPED = (
     "name", "project", "data", "compare", "model", "cfg", "resume", "names", "mixture", "src", "dst", "replay", "old",
-    "start", "source", "teacher", "pretrained", "distill_model",
+    "start", "source", "teacher", "pretrained", "distill_model", "render", "rendered", "camera", "postures", "size",
 )  # fmt: skip
 
 # What a light install (docs/deploy.md) has not.
@@ -75,6 +76,8 @@ EXAMPLES = """examples
   dpose compare runs/train/weights/best.pt movenet_lightning.onnx data=data/cabin_mini.yaml split=test
   dpose predict model=best.pt source=drive.mp4
   dpose prepare video src=footage dst=data/my_cabin frames=5000
+  dpose render dst=renders data=my_cabin.yaml postures=rare images=2000
+  dpose train data=my_cabin.yaml render=renders/data.yaml
   dpose autolabel source=drives teacher=yolo11n-pose.pt,yolov8n-pose.pt dst=my_cabin
   dpose check data=my_cabin.yaml strict=True
   dpose clusters data=my_cabin.yaml clusters=32

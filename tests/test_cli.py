@@ -120,9 +120,9 @@ def test_every_setting_has_a_valid_default_a_range_and_help():
     assert resolve(defaults()) == {**defaults(), **auto, "att": ATTENTION["readout"]}
     for name, setting in specification().items():
         assert setting.help and "\n" not in setting.help, name
-        assert setting.words or setting.limits or setting.type in ("flag", "layers"), name
+        assert setting.words or setting.limits or setting.type in ("flag", "layers", "path"), name
         with pytest.raises(DPoseError, match=name):
-            setting.check("certainly not")
+            setting.check(0.5j if setting.type == "path" else "certainly not")
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     assert not set(specification()) & set(DEFAULT_CFG_DICT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,22 @@ def images_of(source: Any, limit: int = 10_000_000) -> list[Path]:
     if not images:
         raise DPoseError(f"no images in {source}: expected files ending in {', '.join(sorted(IMG_FORMATS))}")
     return images[:limit]
+
+
+@contextmanager
+def progress_bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, if that is a terminal; gives a function that moves it on.
+
+    Args:
+        total: steps.
+        what: is done, in words.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from dpose_yolo.report.plain import plain_console
+
+    console = plain_console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda steps: bar.advance(task, steps)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dpose_yolo.commands.common import refuse_foreign
+from dpose_yolo.commands.common import progress_bar, refuse_foreign
 from dpose_yolo.commands.usage import require
 from dpose_yolo.errors import DPoseError
 
@@ -55,7 +53,7 @@ def main(settings: dict[str, Any]) -> None:
     print(f"{bound}{images} images, about {in_words(size)} ({in_words(free)} free) -> {dst}", flush=True)
     if state == "begun":
         print("going on where it was interrupted", flush=True)
-    with _bar(total_work(plan.jobs)) as tick:
+    with progress_bar(total_work(plan.jobs), "frames and pictures") as tick:
         record = prepare(plan, out, Path(src), options.quality, tick)
     report(record, Path(dst))
 
@@ -89,17 +87,3 @@ def report(record: dict[str, Any], dst: Path) -> None:
         print(f"left out: {lost['count']} x {kind}" + (f" ({names}{more})" if names else ""))
     counts = ", ".join(f"{part} {count}" for part, count in record.get("images", {}).items())
     print(f"{counts} images; {dst / 'data.yaml'}, index.csv, prepare.json")
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, if that is a terminal; gives a function that moves it on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from dpose_yolo.report.plain import plain_console
-
-    console = plain_console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("frames and pictures", total=total)
-        yield lambda steps: bar.advance(task, steps)

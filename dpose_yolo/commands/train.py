@@ -15,5 +15,13 @@ def main(settings: dict[str, Any]) -> None:
     trainer.train()
     if RANK > 0:  # of several processes, one says it
         return
-    files = ["weights/best.pt", "results.csv", "args.yaml", "postures.npz", "posture_draws.csv", "postures.png"]
+    files = [
+        "weights/best.pt",
+        "results.csv",
+        "args.yaml",
+        "postures.npz",
+        "posture_draws.csv",
+        "render_draws.csv",
+        "postures.png",
+    ]
     print(f"\nResults in {trainer.save_dir}: {', '.join(f for f in files if (trainer.save_dir / f).exists())}")

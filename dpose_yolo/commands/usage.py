@@ -177,6 +177,23 @@ TAKES: dict[str, list[tuple[str, str]]] = {
         ("margin=0.1", "drive_act: of the box around the keypoints, share of its sides"),
         ("tolerance=0.02", "drive_act: seconds between a pose and the frame it is put on"),
     ],
+    "render": [
+        ("coverage", "how near rendered labels come to those of data=; all that is not said for it renders a set"),
+        ("assets", "fetch what the renderer shows, once; minimal=True only the body mesh, which is CC0"),
+        ("dst=", "new folder of the set; the same command again goes on in it (required)"),
+        *((f"{s.name}={s.default}", s.help) for s in specification("render").values() if s.name not in specification()),
+        ("postures=all", "all, names of postures, or rare: those that data= lacks (its default with data=)"),
+        ("size=640x480", "width and height of the images"),
+        ("clusters= covariance= skip_bad= outside= ...", "DPOSE settings of the posture mixture and of reading data="),
+        ("coverage: data=", "data YAML of real labels (required)"),
+        (
+            "coverage: rendered=",
+            "data YAML of a rendered set; else labels of the set that the other settings would render, without images",
+        ),
+        ("coverage: split=train rendered_split=train", "parts that are compared"),
+        ("coverage: oks_area=0.53", "OKS area as a share of the box area"),
+        ("coverage: project=runs name=", "folder of coverage.csv and coverage.json"),
+    ],
     "autolabel": [
         ("source=", "image, folder with all below it, video, or a data YAML (required)"),
         ("teacher=", "models that vote, a.pt,b.pt,movenet.onnx: one of them has to find persons itself (required)"),

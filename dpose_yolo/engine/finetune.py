@@ -132,6 +132,8 @@ class FineTuneTrainer(DPoseTrainer):
     def _refuse_combinations(self, engine: Mapping[str, Any]) -> None:
         """The parent's, and the shapes of `rect`, which are of each part its own."""
         super()._refuse_combinations(engine)
+        if self.dpose["render"]:
+            raise DPoseError("render is for dpose train: a fine-tuning takes a rendered set as replay=")
         if engine.get("rect") and (self._replayed() or self._recalled):
             raise DPoseError("rect=True cannot be used with old images in the batch, which may have another shape: "
                              "set rect=False")  # fmt: skip
@@ -171,13 +173,7 @@ class FineTuneTrainer(DPoseTrainer):
             old = super().build_dataset(self.data["train"], mode, batch)
         finally:
             self.data = here
-        both = sorted(set(new.im_files) & set(old.im_files))
-        if both:
-            raise DPoseError(
-                f"{len(both)} images are of data={self.args.data} and of replay={self.dpose['replay']}, "
-                f"e.g. {both[0]}: take them out of one of the two"
-            )
-        return ReplayDataset(new, old)
+        return ReplayDataset(new, old, (f"data={self.args.data}", f"replay={self.dpose['replay']}"))
 
     def new_mosaic(self) -> float:
         """Share of the new images in mosaics."""

@@ -34,6 +34,8 @@ from dpose_yolo.engine.graph import EngineModel  # noqa: E402
 from dpose_yolo.engine.memory import carry_images, is_carried, pack_images  # noqa: E402
 from dpose_yolo.engine.readout import ReadoutTerm, add_readout  # noqa: E402
 from dpose_yolo.engine.ready import ready_engine  # noqa: E402
+from dpose_yolo.engine.rendered import RenderedDraws, read_rendered  # noqa: E402
+from dpose_yolo.engine.replay import ReplayDataset  # noqa: E402
 from dpose_yolo.engine.run_files import arguments_in_one_step, with_whole_paths  # noqa: E402
 from dpose_yolo.errors import DPoseError  # noqa: E402
 from dpose_yolo.hints import not_a_pose_model  # noqa: E402
@@ -61,9 +63,10 @@ class DPoseTrainer(DurableTrainer):
         >>> YOLO("yolo11n-pose.pt").train(trainer=DPoseTrainer, data="data/cabin_mini.yaml", att=0.5)
     """
 
-    MAY_MOVE: tuple[str, ...] = ()  # settings of files that a resumed run takes from the user, besides `data`
+    MAY_MOVE: tuple[str, ...] = ("render",)  # settings of files that a resumed run takes from the user, besides `data`
     COMMAND = "train"  # default name of the run
     COMMANDS: tuple[str, ...] = ()  # whose own settings belong to the trainer's, see `settings.specification`
+    data: dict[str, Any]  # Ultralytics' data dictionary
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class DPoseTrainer(DurableTrainer):
         own = dpose_settings.specification(*self.COMMANDS)
         dpose_settings.refuse_unknown(given, [*DEFAULT_CFG_DICT, *ENGINE_EXTRA], *self.COMMANDS)
         engine = {k: v for k, v in given.items() if k not in own}
-        asked = {k: v for k, v in given.items() if k in own}
+        asked = with_whole_paths({k: v for k, v in given.items() if k in own}, ("render",))
         self.dpose = dpose_settings.resolve(asked, *self.COMMANDS)
         self._refuse_combinations(engine)
         engine = checks.run_to_resume(engine)
@@ -96,6 +99,9 @@ class DPoseTrainer(DurableTrainer):
             checks.require_checkpoint(engine["resume"], "finetune" in self.COMMANDS)
         else:
             images = checks.require_data(engine.get("data"), outside=self.dpose["outside"])["train"]
+            if self._rendered():
+                checks.require_data_file(self.dpose["render"], "render")
+                checks.require_data(self.dpose["render"], ("train",), self.dpose["outside"])
             engine["model"] = checks.require_model_file(engine.get("model") or "dpose-125.yaml")
             for name in ("pretrained", "distill_model"):
                 if isinstance(engine.get(name), str | Path):
@@ -106,6 +112,7 @@ class DPoseTrainer(DurableTrainer):
             engine = {**taken, **{k: v for k, v in engine.items() if k not in taken}}
         self.draws: Any = None  # `BalancedDraws`, or what `make_draws` puts in its place
         self._postures: CarriedPostures | None = None
+        self._render_data: dict[str, Any] | None = None
         self._remembered: dict[str, Any] | None = None
         self._visible = 2
         try:
@@ -133,6 +140,10 @@ class DPoseTrainer(DurableTrainer):
             )
         if self.dpose["memory"] and not self.draws_postures():
             raise DPoseError("memory= chooses images by their postures, which balance=0 does not look at: set memory=0")
+        if self._rendered() and engine.get("rect"):
+            raise DPoseError(
+                "rect=True cannot be used with render=, whose images may be of another shape: set rect=False"
+            )
         if self.dpose["lr_drop"] and engine.get("time"):
             raise DPoseError("lr_drop is an epoch, and time= changes how many there are: set one of them only")
 
@@ -172,6 +183,30 @@ class DPoseTrainer(DurableTrainer):
         return data
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """The dataset of Ultralytics, with the rendered images behind it where there are any."""
+        dataset = self._checked_dataset(img_path, mode, batch)
+        if mode != "train" or not self._rendered():
+            return dataset
+        here, self.data = self.data, self.rendered_data()  # the engine reads keypoints and mirroring there
+        try:
+            rendered = self._checked_dataset(self.data["train"], mode, batch)
+        finally:
+            self.data = here
+        return ReplayDataset(dataset, rendered, (f"data={self.args.data}", f"render={self.dpose['render']}"))
+
+    def _rendered(self) -> bool:
+        """Whether rendered images are mixed into the batches."""
+        return bool(self.dpose["render"]) and self.dpose["render_share"] > 0
+
+    def rendered_data(self) -> dict[str, Any]:
+        """Ultralytics' data dictionary of the rendered images."""
+        if self._render_data is None:
+            shown, outside = str(self.args.data), self.dpose["outside"]
+            classes = not self.args.single_cls  # else Ultralytics has renamed those of the photographs
+            self._render_data = read_rendered(self.dpose["render"], self.data, shown, outside, classes)
+        return self._render_data
+
+    def _checked_dataset(self, img_path: str, mode: str, batch: int | None) -> Any:
         """The engine's dataset, refused if a part of the user's images would silently be left out of it."""
         part = "training" if mode == "train" else "validation"
         told = words.fewer_words(5 if self.dpose["skip_bad"] else 0)
@@ -200,13 +235,16 @@ class DPoseTrainer(DurableTrainer):
 
     def draws_postures(self) -> bool:
         """Whether images are drawn by postures; the engine draws them otherwise."""
-        return self.dpose["balance"] > 0
+        return self.dpose["balance"] > 0 or self._rendered()
 
-    def make_draws(self, dataset: Any) -> BalancedDraws:
+    def make_draws(self, dataset: Any) -> BalancedDraws | RenderedDraws:
         """What the training images are drawn by."""
         if self.args.time and self.dpose["balance_end"] < 1:
             LOGGER.info("Postures: the balance does not fade, since time= leaves open how many epochs there will be")
         epochs = None if self.args.time else self.epochs
+        if self._rendered():
+            rendered = self.rendered_data()
+            return RenderedDraws(dataset, self.data, rendered, self.dpose, self.args.seed, epochs)
         return BalancedDraws(dataset, self.data, self.dpose, self.args.seed, epochs=epochs)
 
     def resume_training(self, ckpt: dict | None) -> None:
@@ -343,8 +381,8 @@ class DPoseTrainer(DurableTrainer):
         return self._remembered
 
     def drawn_parts(self) -> list[BalancedDraws]:
-        """The sets that training images are drawn from."""
-        return [self.draws]
+        """The sets of photographs that training images are drawn from."""
+        return [self.draws.new if isinstance(self.draws, RenderedDraws) else self.draws]
 
     def _changes_criterion(self) -> bool:
         """Whether any setting asks for other losses than the engine's."""

@@ -32,10 +32,19 @@ class Output:
     Args:
         dst: the folder; missing, empty, or one that this same recipe has begun.
         recipe: source and settings, plain JSON values.
+
+    Attributes:
+        folder: name of the working folder in `dst`, while the set is not complete.
+        record_name: name of the record, which with the card says that the set is complete.
+        columns: of the index.
     """
 
+    folder = WORK
+    record_name = RECORD
+    columns: tuple[str, ...] = COLUMNS
+
     def __init__(self, dst: Path, recipe: dict[str, Any]):
-        self.dst, self.work = dst, dst / WORK
+        self.dst, self.work = dst, dst / self.folder
         self.recipe = json.loads(json.dumps(recipe, default=str))
 
     def state(self) -> str:
@@ -48,11 +57,11 @@ class Output:
             raise DPoseError(f"dst={self.dst} is a file: set dst= to a new folder")
         if not self.dst.is_dir() or not any(self.dst.iterdir()):
             return "new"
-        complete = (self.dst / CARD).is_file() and (self.dst / RECORD).is_file()
-        file = self.dst / RECORD if complete else self.work / "recipe.json"
+        complete = (self.dst / CARD).is_file() and (self.dst / self.record_name).is_file()
+        file = self.dst / self.record_name if complete else self.work / "recipe.json"
         before = _read(file)
         if before is None:
-            if not complete and set(os.listdir(self.dst)) == {WORK}:
+            if not complete and set(os.listdir(self.dst)) == {self.folder}:
                 return "new"  # stopped before the recipe was written
             raise DPoseError(f"dst={self.dst} is not empty and was not begun by this command: set dst= to a new folder")
         self._same(before.get("recipe", {}))
@@ -161,7 +170,7 @@ class Output:
             raise DPoseError("no image is left for the training part: see what was left out, or change the split")
         self._index(rows)
         record = record_of(self.recipe, plan, dict(images), lost)
-        self.put(self.dst / RECORD, _json(record))
+        self.put(self.dst / self.record_name, _json(record))
         points = plan.keypoints
         parts = card_parts(images)
         flip, sigmas = points.flip_idx(), points.sigmas()
@@ -172,7 +181,7 @@ class Output:
     def _index(self, rows: list[dict[str, str]]) -> None:
         temporary = self.work / "tmp" / INDEX
         with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         os.replace(temporary, self.dst / INDEX)
@@ -190,7 +199,7 @@ class Output:
 
     def record(self) -> dict[str, Any]:
         """The record of a complete set."""
-        return _read(self.dst / RECORD) or {}
+        return _read(self.dst / self.record_name) or {}
 
 
 def card_parts(images: Counter[str]) -> dict[str, str]:

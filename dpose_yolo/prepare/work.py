@@ -65,8 +65,13 @@ def _frame_bytes(files: list[Path], quality: int) -> int:
     return max(sizes)
 
 
-def require_space(out: Output, size: int) -> int:
+def require_space(out: Output, size: int, fewer: str = "fewer frames=, a lower quality=") -> int:
     """Bytes that are free where the set goes.
+
+    Args:
+        out: the set.
+        size: bytes that it needs at most.
+        fewer: settings that make it smaller, for the message.
 
     Raises:
         DPoseError: when it does not fit.
@@ -76,8 +81,8 @@ def require_space(out: Output, size: int) -> int:
     there = sum(f.stat().st_size for f in (out.dst / "images").rglob("*")) if out.dst.is_dir() else 0
     if (size - there) * RESERVE > free:
         raise DPoseError(
-            f"the set needs up to {in_words(size - there)}, {place} has {in_words(free)} free: set fewer "
-            "frames=, a lower quality=, or dst= to another disk"
+            f"the set needs up to {in_words(size - there)}, {place} has {in_words(free)} free: set {fewer}, "
+            "or dst= to another disk"
         )
     return free
 
