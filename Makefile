@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .PHONY: help setup demo offline bench api test test-slow test-formats lint clean
 
 PYTHON ?= python3
+# Processes that share the files of tests; each takes about 2 GB.
+TEST_WORKERS ?= 2
 BIN := $(CURDIR)/.venv/bin
 
 # The engine must not reach for the network, install packages or write into the user's settings.
@@ -43,7 +45,7 @@ lint: setup ## ruff format, ruff check, mypy
 	@echo "lint: clean"
 
 test: lint ## lint, then the fast tests
-	@"$(BIN)/python" -m pytest -m "not slow"
+	@"$(BIN)/python" -m pytest -m "not slow" -n $(TEST_WORKERS) --dist loadfile
 
 test-slow: setup ## stock models, pretrained weights, real images
 	@"$(BIN)/python" -m pytest -m slow

@@ -49,4 +49,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 .venv/bin/python -c 'import cv2, torch, ultralytics' >/dev/null \
     || fail "the packages are installed but cannot be imported (see above)"
 echo "$packages" >.venv/stamp.packages
+if [ "$(uname -s)" = Linux ] && ! has_library libEGL.so.1; then
+    echo "setup: dpose render needs system packages besides: apt-get install libegl1 libgl1-mesa-dri"
+fi
 echo "setup: done"

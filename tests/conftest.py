@@ -25,7 +25,7 @@ from stick_figures import build_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 def pytest_unconfigure() -> None:
