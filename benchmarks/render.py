@@ -24,7 +24,8 @@ from dpose_yolo.render.coverage import average_recall, nearest
 from dpose_yolo.render.options import image_size
 from dpose_yolo.render.output import RenderedOutput
 from dpose_yolo.render.plan import BATCH, SIGMAS, ScenePlan, posture_scenes
-from dpose_yolo.render.run import draw_many, own_tools, render_set
+from dpose_yolo.render.run import render_set
+from dpose_yolo.render.tools import draw_many, own_tools
 
 LABELS = 2000  # drawn without images
 

@@ -12,8 +12,8 @@ from stick_figures import POSTURES, draw, figure
 
 from dpose_yolo import DPoseError
 from dpose_yolo.render.plan import ScenePlan, posture_scenes
-from dpose_yolo.render.run import Tools
 from dpose_yolo.render.scene import Sample, SceneSpec
+from dpose_yolo.render.tools import Tools
 
 NAMES = list(POSTURES)
 

@@ -14,7 +14,7 @@ from stick_figures import build_dataset
 
 from dpose_yolo import DPoseError, cli
 from dpose_yolo.dataset.labels import read_label
-from dpose_yolo.render import fit, make, run
+from dpose_yolo.render import fit, make, tools
 from dpose_yolo.render.aim import Lacking, aim_scenes, even_counts, lacking_postures, targets_of
 from dpose_yolo.render.coverage import nearest
 from dpose_yolo.render.fit import fit_cameras, vector_of, with_vector
@@ -22,8 +22,8 @@ from dpose_yolo.render.labels import framing, from_drawn
 from dpose_yolo.render.options import image_size, read_options
 from dpose_yolo.render.plan import SIGMAS, spread_out
 from dpose_yolo.render.real import read_set
-from dpose_yolo.render.run import draw_many, seen_scenes
 from dpose_yolo.render.scene import SceneSpec
+from dpose_yolo.render.tools import draw_many, seen_scenes
 from dpose_yolo.settings import resolve
 
 BASE = {"look": "colour", "size": (96, 96), "licence": "any"}
@@ -211,7 +211,7 @@ def test_settings():
 @pytest.fixture
 def fake(monkeypatch) -> None:
     """The command renders stick figures."""
-    monkeypatch.setattr(run, "own_tools", lambda: FAKE)
+    monkeypatch.setattr(tools, "own_tools", lambda: FAKE)
 
 
 def test_the_command_fills_the_gaps_of_a_data_set(fake, tmp_path, monkeypatch, capsys):

@@ -15,12 +15,13 @@ from render_cases import FAKE, Camera, draw_labels, plan_of
 from dpose_yolo import DPoseError, cli
 from dpose_yolo.keypoints import COCO_NAMES, coco_sigmas
 from dpose_yolo.metrics.similarity import object_keypoint_similarity
-from dpose_yolo.render import coverage, run
+from dpose_yolo.render import coverage, tools
 from dpose_yolo.render.coverage import average_recall, compare_framing, cover, nearest, oks_matrix
 from dpose_yolo.render.labels import LabelSet, framing, from_drawn, from_engine
 from dpose_yolo.render.output import RenderedOutput
-from dpose_yolo.render.run import draw_many, named_camera, render_set
+from dpose_yolo.render.run import render_set
 from dpose_yolo.render.scene import SceneSpec
+from dpose_yolo.render.tools import draw_many, named_camera
 
 SIGMAS = np.array(coco_sigmas(COCO_NAMES))
 
@@ -171,7 +172,7 @@ def test_the_command_measures_two_sets(mini_dataset, rendered, tmp_path, monkeyp
 
 def test_coverage_needs_no_images(mini_dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "own_tools", lambda: FAKE)
+    monkeypatch.setattr(tools, "own_tools", lambda: FAKE)
     words = ["render", "coverage", f"data={mini_dataset()}", "clusters=4"]
     cli.run([*words, "images=80", "postures=two_hands,stretch_up", "size=96x96", "camera=any"])
     assert "24 real labels, 80 rendered" in capsys.readouterr().out

@@ -21,8 +21,9 @@ from dpose_yolo.dataset.labels import read_label
 from dpose_yolo.engine.labels import load_labels
 from dpose_yolo.render.output import RenderedOutput, label_row
 from dpose_yolo.render.plan import chosen_postures
-from dpose_yolo.render.run import Tools, render_set, require_possible
+from dpose_yolo.render.run import render_set
 from dpose_yolo.render.scene import Sample
+from dpose_yolo.render.tools import Tools, require_possible
 
 RECIPE = {"images": 40, "seed": 0}
 
@@ -98,7 +99,8 @@ from functools import partial
 from pathlib import Path
 from render_cases import Slow, draw_labels, plan_of
 from dpose_yolo.render.output import RenderedOutput
-from dpose_yolo.render.run import Tools, render_set
+from dpose_yolo.render.run import render_set
+from dpose_yolo.render.tools import Tools
 if __name__ == "__main__":
     folder = Path({str(tmp_path)!r})
     out = RenderedOutput(folder / "killed", {{"images": 100}})

@@ -203,3 +203,20 @@ def test_missing_egl_names_the_packages(monkeypatch):
     with pytest.raises(DPoseError, match="libegl1 and libgl1-mesa-dri") as error:
         Rasterizer()
     assert "\n" not in str(error.value)
+
+
+@both
+def test_face_is_whole(renderer):
+    """Before a camera in front, nose and eyes are seen, and the surface lies where the keypoints are."""
+    camera = Camera((0.0, 0.6, 0.8), (0.0, 0.6, 0.0), fov=45.0, drive="left")
+    for seed in range(4):
+        wanted = spec(seed, "looking_around", camera=camera, size=(160, 120))
+        composition = compose(wanted, load_assets("cc0"))
+        if abs(composition.pose.yaw) > 35 or abs(composition.pose.pitch) > 20:
+            continue
+        meshes, light, _ = build(composition, wanted, load_assets("cc0"), 2)
+        picture = renderer.draw(camera, meshes, light, wanted.size)
+        pixels, depth = camera.project(composition.points[:3], (320, 240))
+        for (x, y), distance in zip(pixels.astype(int), depth, strict=True):
+            assert picture.fine[y, x] == DRIVER
+            assert abs(picture.depth[y, x] - distance) < 0.035

@@ -36,7 +36,8 @@ def render(settings: dict[str, Any]) -> None:
     from dpose_yolo.prepare.work import in_words, require_space
     from dpose_yolo.render.make import make_plan
     from dpose_yolo.render.output import RenderedOutput
-    from dpose_yolo.render.run import bytes_of, own_tools, render_set
+    from dpose_yolo.render.run import bytes_of, render_set
+    from dpose_yolo.render.tools import own_tools
 
     recipe = {name: value for name, value in {**options, **mixture}.items() if name not in NO_RECIPE}
     out = RenderedOutput(dst, recipe)
@@ -79,7 +80,7 @@ def coverage(settings: dict[str, Any]) -> None:
         raise DPoseError(f"oks_area={area} must be a number above 0, 1 at most")
     from dpose_yolo.render.coverage import GATE
     from dpose_yolo.render.make import measure_coverage
-    from dpose_yolo.render.run import own_tools
+    from dpose_yolo.render.tools import own_tools
     from dpose_yolo.report.coverage import print_coverage, save_coverage
 
     parts = [str(settings.get(name, "train")) for name in ("split", "rendered_split")]

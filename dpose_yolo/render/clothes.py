@@ -121,7 +121,7 @@ def _garments(model: BodyModel, posed: np.ndarray, rng: np.random.Generator) -> 
     ]
     # a neckline is a cylinder around the neck, in front of which a V may be cut; below 5 cm it is a high collar
     opening = uniform(0.066, 0.1) if kind != "jacket" else uniform(0.045, 0.075)
-    collar_field = np.maximum(np.hypot(x, z - 0.005) - opening, 0.53 - y)
+    collar_field = np.minimum(np.maximum(np.hypot(x, z - 0.005) - opening, 0.53 - y), 0.602 - y)
     if rng.random() < 0.35:
         collar_field = np.minimum(collar_field, np.maximum(0.58 - uniform(0.05, 0.14) + 1.8 * abs(x) - y, 0.03 - z))
     hem = uniform(-0.06, 0.08)

@@ -11,7 +11,7 @@ import numpy as np
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.render.coverage import Coverage, cover
 from dpose_yolo.render.plan import ScenePlan, chosen_postures, posture_scenes
-from dpose_yolo.render.run import Tools, draw_many, require_possible, seen_scenes
+from dpose_yolo.render.tools import Tools, draw_many, require_possible, seen_scenes
 from dpose_yolo.settings import resolve
 
 POOL = 2000  # labels of all postures that are drawn at least to aim with

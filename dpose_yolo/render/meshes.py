@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-PLAIN, STRIPES, CHECKS, NOISE, SPOT = range(5)  # kinds of patterns; the shader in gl.py knows the same numbers
+PLAIN, STRIPES, CHECKS, NOISE, SPOT = range(5)  # kinds of patterns; shaders.py knows the same numbers
 CABIN, DRIVER, HELD, PASSENGER = range(4)  # identities in the id buffer
 
 

