@@ -95,6 +95,8 @@ def test_same_seed_gives_the_same_sample(renderer):
     with Renderer() as other:
         other.render(spec(6))  # what was rendered before does not matter
         second = other.render(spec(5))
+        third = renderer.render(spec(5))  # while another renderer is open
+    np.testing.assert_array_equal(first.image, third.image)
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.keypoints, second.keypoints)
     np.testing.assert_array_equal(first.box, second.box)
@@ -108,7 +110,8 @@ def test_drawn_labels_are_those_of_the_rendered_sample(renderer):
         np.testing.assert_allclose(sample.keypoints[:, :2], keypoints[:, :2], atol=1e-6)
         np.testing.assert_array_equal(sample.keypoints[:, 2] > 0, keypoints[:, 2] > 0)
         assert about["side"] == sample.about["side"]
-        assert abs(sample.box - box).max() < 0.3 * max(SIZE)
+        # the cabin may hide a part of the body; hair and cloth may stand out from it
+        assert (sample.box[:2] > box[:2] - 8).all() and (sample.box[2:] < box[2:] + 8).all()
 
 
 @needs_assets
@@ -125,7 +128,7 @@ def test_both_sides_of_the_car_are_drawn():
 @needs_assets
 @pytest.mark.parametrize(
     ("posture", "hand", "other"),
-    [("phone_right", 10, 4), ("phone_left", 9, 3), ("drinking", 10, 0), ("hair_makeup", 10, 0)],
+    [("phone_right", 10, 4), ("phone_left", 9, 3), ("drinking_bottle", 10, 0), ("hair_makeup", 10, 0)],
 )
 def test_hand_is_at_the_head(posture, hand, other):
     assets = load_assets("cc0")

@@ -95,7 +95,13 @@ class Rasterizer:
             Linear RGB (H, W, 3) float32, identity (H, W) uint8, and depth (H, W) float32 in metres along the viewing
             direction; where no mesh is, identity is 0 and depth `FAR`.
         """
-        context, size = self.context, (int(size[0]), int(size[1]))
+        with self.context:  # makes it the current one: a process may hold several
+            return self._draw(meshes, camera, (int(size[0]), int(size[1])), light)
+
+    def _draw(
+        self, meshes: Sequence[Mesh], camera: Camera, size: tuple[int, int], light: Light
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        context = self.context
         view = perspective(camera.fov, size[0] / size[1]) @ view_matrix(camera.axes(), np.array(camera.position))
         sun_view = _sun_view(light.sun)
         near = np.array(camera.position)
