@@ -17,9 +17,11 @@ from stick_figures import FLIP, build_dataset
 from dpose_yolo.cli import run
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.files import IMAGE_SUFFIXES, label_of, part_images
+from dpose_yolo.dataset.findings import Finding, Findings
 from dpose_yolo.dataset.hashes import bit_counts, difference_hash, nearest
 from dpose_yolo.dataset.images import likeness, look
 from dpose_yolo.dataset.index import AMBIGUOUS, UNKNOWN, Index
+from dpose_yolo.dataset.kinds import KINDS
 from dpose_yolo.dataset.paths import inside
 from dpose_yolo.dataset.scan import Sample, box_problem
 from dpose_yolo.errors import DPoseError
@@ -360,3 +362,13 @@ def test_postscript_named_like_a_picture_starts_no_program(tmp_path, monkeypatch
     file = tmp_path / "a.jpg"
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n")
     assert look(str(file)).problem == "no picture of a kind that can be read"
+
+
+def test_no_cell_of_the_findings_is_a_formula(tmp_path):
+    file = tmp_path / "findings.csv"
+    with file.open("w", newline="") as opened:
+        findings = Findings()
+        findings.write_to(opened)
+        findings.add(Finding(next(iter(KINDS)), "train", "=cmd|x.jpg", 'says "a"'))
+    row = next(csv.DictReader(file.open(newline="")))
+    assert row["file"] == "'=cmd|x.jpg"

@@ -18,7 +18,7 @@ from dpose_yolo.autolabel.pictures import BrokenPicture, Item, Pictures
 from dpose_yolo.autolabel.target import Target, pixel_label_text
 from dpose_yolo.autolabel.votes import Rules, Verdict
 from dpose_yolo.dataset.index import Index, find_index
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.errors import DPoseError, table_cell
 from dpose_yolo.report.drawing import replacing
 
 COLUMNS = (
@@ -196,7 +196,7 @@ def save_table(journal: Journal, names: list[str], path: Path) -> None:
         table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         table.writeheader()
         for entry in journal.entries():
-            table.writerows(_rows(entry, names))
+            table.writerows({k: table_cell(v) for k, v in row.items()} for row in _rows(entry, names))
 
 
 def _rows(entry: Entry, names: list[str]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from dpose_yolo.dataset.kinds import KINDS
+from dpose_yolo.errors import table_cell
 
 COLUMNS = ("level", "kind", "part", "file", "person", "what", "how to mend")
 KEPT = 40  # findings of a kind that the report shows
@@ -62,7 +63,7 @@ class Findings:
         if self._writer is not None:
             person = "" if finding.person is None else finding.person
             row = (kind.level, finding.kind, finding.part, finding.file, person, finding.what, kind.mend)
-            self._writer.writerow(row)
+            self._writer.writerow(map(table_cell, row))
 
     def of_level(self, level: str) -> int:
         """How many findings of a level there are."""

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpose_yolo.errors import table_cell
 from dpose_yolo.report.drawing import replacing
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def save_coverage(found: Coverage, folder: Path) -> None:
             q = found.index[p]
             own, near = ([words[at] for words in of.values()] for of, at in ((columns, p), (theirs, q)))
             near_file = rendered.files[rendered.image[q]]
-            writer.writerow([real.files[real.image[p]], f"{found.oks[p]:.4f}", *own, near_file, *near])
+            row = [real.files[real.image[p]], f"{found.oks[p]:.4f}", *own, near_file, *near]
+            writer.writerow(map(table_cell, row))
     with replacing(folder / "coverage.json") as temporary:
         temporary.write_text(json.dumps(found.summary(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
