@@ -1,5 +1,6 @@
 """Rendered scenes: labels, visibility against rays, determinism, every posture. They use the CC0 fallback."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -223,3 +224,11 @@ def test_face_is_whole(renderer):
         for (x, y), distance in zip(pixels.astype(int), depth, strict=True):
             assert picture.fine[y, x] == DRIVER
             assert abs(picture.depth[y, x] - distance) < 0.035
+
+
+@needs_gl
+def test_triton_can_be_loaded_after_rendering():
+    pytest.importorskip("triton")
+    code = "from dpose_yolo.render.gl import Rasterizer; r = Rasterizer(); import triton; r.close(); print('alive')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-500:]

@@ -6,6 +6,7 @@ is drawn larger and halved instead of multisampled, because averaged identities 
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -52,6 +53,9 @@ class Rasterizer:
             import moderngl
         except ImportError as error:
             raise DPoseError("render: moderngl is missing: pip install 'dpose_yolo[render]'") from error
+        # torch loads Triton when it is first needed; loaded after Mesa's LLVM it ends the process (segmentation fault).
+        with suppress(ImportError):
+            import triton  # noqa: F401
         try:
             self.context: Any = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]
         except Exception as error:  # glcontext raises plain exceptions
