@@ -39,6 +39,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "short names of a class": ({"kpt_names": {0: ["nose"]}}, "kpt_names of .* has 1 names"),
     "huge kpt_shape": ({"kpt_shape": [300_000_000, 3]}, "has kpt_shape"),
     "long name": ({"kpt_names": "long"}, "at most 100 printable characters"),
+    "long class name": ({"names": {0: "x" * 300}}, "names of .* at most 100 printable characters"),
+    "surrogate in a class name": ({"names": ["a\ud800"]}, "names of .* at most 100 printable characters"),
     "surrogate": ({"kpt_names": "surrogate"}, "at most 100 printable characters"),
     "sigmas": ({"kpt_oks_sigmas": [0.1]}, "kpt_oks_sigmas of the data must be"),
     "aliases": (None, r"line 2 repeats a value by an alias \(\*name\)"),

@@ -11,7 +11,7 @@ import yaml
 from stick_figures import build_dataset
 from ultralytics import YOLO
 
-from dpose_yolo.cli import run
+from dpose_yolo.cli import COMMANDS, run
 from dpose_yolo.dataset.card import read_card
 from dpose_yolo.dataset.contained import refuse_outside
 from dpose_yolo.dataset.files import part_images
@@ -167,6 +167,50 @@ def test_training_and_clusters_refuse_and_leave_nothing(card: Path, base: dict) 
         run(["clusters", f"data={card}", "clusters=2", f"project={project}"])
     assert not project.exists()
     assert run(["clusters", f"data={card}", "clusters=2", "outside=True", f"project={project}"]) == 0
+
+
+SMALL = ["imgsz=64", "device=cpu"]
+STUDY = [*SMALL, "epochs=1", "clusters=2", "seeds=1", "model=tiny.yaml"]
+# Each setting of each command that names a data YAML; the words before it are the rest of a command that runs.
+READERS = [
+    ["train", *SMALL, "epochs=1", "clusters=2", "model=tiny.yaml", "data="],
+    ["train", *SMALL, "epochs=1", "clusters=2", "model=tiny.yaml", "data=inside/data.yaml", "render="],
+    ["finetune", *SMALL, "epochs=1", "model=tiny.pt", "data="],
+    ["finetune", *SMALL, "epochs=1", "model=tiny.pt", "data=inside/data.yaml", "replay="],
+    ["val", *SMALL, "model=tiny.pt", "data="],
+    ["export", "imgsz=64", "model=tiny.pt", "int8=True", "data="],
+    ["compare", "tiny.pt", *SMALL, "data="],
+    ["ablate", *STUDY, "data="],
+    ["sweep", "balance=0,1", *STUDY, "data="],
+    ["bench", "train", *SMALL, "model=tiny.yaml", "data="],
+    ["autolabel", "imgsz=64", "teacher=tiny.pt", "dst=labelled", "source="],
+    ["check", "data="],
+    ["clusters", "clusters=2", "data="],
+    ["clusters", "clusters=2", "data=inside/data.yaml", "compare="],
+    ["render", "coverage", "rendered=inside/data.yaml", "data="],
+    ["render", "coverage", "data=inside/data.yaml", "rendered="],
+    ["render", "dst=rendered", "images=1", "data="],
+]
+# Commands that take no data YAML: they read the files that the user names, and no others.
+NO_YAML = {"predict", "cam", "info", "forget", "prepare", "settings"}
+
+
+def test_every_command_stays_in_the_folder(
+    card: Path, base: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each setting that names a data YAML refuses a list with a path to another folder, and writes nothing."""
+    assert {words[0] for words in READERS} | NO_YAML == set(COMMANDS)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(card.parent, "inside")
+    YOLO("tiny.yaml", task="pose").save("tiny.pt")
+    write_list(card, str(tmp_path / "elsewhere/images/train/train_0000.png"))
+    before = set(tmp_path.rglob("*"))
+    for *words, setting in READERS:
+        with pytest.raises(DPoseError, match="outside the data folder") as error:
+            run([*words, f"{setting}set/data.yaml"])
+        assert "\n" not in str(error.value), (words, setting)
+    after = {f.relative_to(tmp_path) for f in set(tmp_path.rglob("*")) - before if f.is_file()}
+    assert not {f for f in after if f.suffix not in (".cache", ".npz")}, after
 
 
 def test_export_refuses_and_takes_them(card: Path, base: dict) -> None:

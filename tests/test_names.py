@@ -13,6 +13,7 @@ from onnx_files import TWO, two_persons, write_onnx
 from dpose_yolo.autolabel.pictures import Pictures
 from dpose_yolo.cli import run
 from dpose_yolo.commands.common import images_of
+from dpose_yolo.engine import caches
 from dpose_yolo.errors import DPoseError
 from dpose_yolo.evaluation.data import load_part
 from dpose_yolo.runtime import open_source
@@ -47,6 +48,13 @@ def test_names_that_are_not_utf8_or_very_long(tmp_path, mini_dataset, capsys):
     assert len(load_part(data, skip_bad=True).truth.files) == 2
     with pytest.raises(DPoseError, match=r"cannot be used: its name is not UTF-8"):
         list(open_source(folder / NOT_TEXT))
+
+
+def test_labels_of_names_that_are_not_utf8_are_not_read(monkeypatch):
+    """Whatever patch of Ultralytics came first."""
+    monkeypatch.setattr(caches, "_engine_verify", lambda args: pytest.fail("the image was opened"))
+    found = caches.verify_image_label((NOT_TEXT, NOT_TEXT.replace(".png", ".txt"), "", True, 1, 17, 3, False))
+    assert found[0] is None and found[-1].endswith("its name is not UTF-8: rename it")
 
 
 @pytest.mark.parametrize("number", [-1, "-1"])

@@ -170,6 +170,15 @@ def test_bad_name_tables_are_told_in_one_line(tmp_path: Path, text: str | None, 
 # ----------------------------------------------------------------------------------------------------------- atlas
 
 
+def test_a_table_of_names_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pandas fetches a name that is a URL."""
+    asked: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: asked.append(args))
+    with pytest.raises(DPoseError, match=r"there is no table of posture names at https://example\.com/names\.csv"):
+        posture_names("https://example.com/names.csv", ["a.jpg"])
+    assert not asked
+
+
 def test_limbs_from_names() -> None:
     assert len(limbs(NAMES)) == 19  # COCO's
     assert limbs([str(k) for k in range(17)]) == limbs(NAMES)

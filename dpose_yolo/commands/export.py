@@ -50,6 +50,8 @@ def main(settings: dict[str, Any]) -> int:
     if found and not found["passed"]:
         reasons = "; ".join(found["reasons"])
         if not found["judged"]:
-            raise DPoseError(f"nothing is proven: {reasons}; it is kept as {target}, verify=False leaves out the proof")
+            raise DPoseError(
+                f"parity is not proven: {reasons}; it is kept as {target}, verify=False leaves out the proof"
+            )
         raise DPoseError(f"the export does not answer as the PyTorch model does: {reasons}; it is kept as {target}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from dpose_yolo.keypoints import names_of, sigmas_of
 PARTS = ("train", "val", "test")
 LARGEST_CARD = 1_000_000  # bytes; a data YAML has a few thousand
 MOST_CLASSES = 10_000
-LONGEST_NAME = 100  # characters of a keypoint's name
+LONGEST_NAME = 100  # characters of the name of a class or keypoint
 
 
 @dataclass(frozen=True)
@@ -257,11 +258,13 @@ def checked_names(given: Any, count: int, file: Path) -> None:
         if not isinstance(names, list) or len(names) != count:
             has = len(names) if isinstance(names, list) else repr(names)[:60]
             raise DPoseError(f"kpt_names of {file} has {has} names, kpt_shape has {count} keypoints: name each once")
-        for name in map(str, names):
-            if not name.isprintable() or len(name) > LONGEST_NAME:
-                raise DPoseError(
-                    f"kpt_names of {file} has the name {name[:20]!r}: write at most {LONGEST_NAME} printable characters"
-                )
+        _refuse_unprintable(names, f"kpt_names of {file}")
+
+
+def _refuse_unprintable(names: Iterable[Any], where: str) -> None:
+    for name in map(str, names):
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise DPoseError(f"{where} has the name {name[:20]!r}: write at most {LONGEST_NAME} printable characters")
 
 
 def checked_labels(raw: dict[str, Any], file: Path) -> tuple[int, int, int, list[int] | None]:
@@ -275,6 +278,8 @@ def checked_labels(raw: dict[str, Any], file: Path) -> tuple[int, int, int, list
     """
     count, dims = keypoint_shape(raw.get("kpt_shape"), file)
     classes, flip = class_count(raw, file), checked_flip(raw.get("flip_idx"), count, file)
+    named = raw.get("names")
+    _refuse_unprintable(named.values() if isinstance(named, dict) else named or (), f"names of {file}")
     checked_names(raw.get("kpt_names"), count, file)
     sigmas_of([""] * count, raw.get("kpt_oks_sigmas"))
     return count, dims, classes, flip

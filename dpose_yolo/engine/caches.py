@@ -17,7 +17,8 @@ from ultralytics.utils import LOGGER
 from dpose_yolo.arrays import read_arrays
 from dpose_yolo.dataset.kinds import KINDS
 from dpose_yolo.dataset.labels import labelled, read_label
-from dpose_yolo.errors import DPoseError
+from dpose_yolo.errors import NOT_TEXT, DPoseError
+from dpose_yolo.folders import is_text
 from dpose_yolo.report.drawing import replacing
 
 ABOUT = ("hash", "version", "results", "msgs")
@@ -101,9 +102,11 @@ def verify_image_label(args: tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     """The engine's `verify_image_label`; keypoints without flags (`kpt_shape: [K, 2]`) may be missing.
 
     The engine refuses labels with negative numbers, and learns the corner from a point at (0, 0). Both are how label
-    tools write a missing point, and get the flag 0 here, as in `dpose check`.
+    tools write a missing point, and get the flag 0 here, as in `dpose check`. Names that are not UTF-8 are left out.
     """
     image, file, prefix, keypoint, classes, count, dims, single = args
+    if not is_text(image):
+        return _unusable(image, prefix, NOT_TEXT)
     for path in (image, file):
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
             return _unusable(image, prefix, f"{path} is no regular file")

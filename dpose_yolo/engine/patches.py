@@ -19,9 +19,6 @@ from ultralytics.nn.modules import block
 from ultralytics.utils import checks, downloads, events, plotting
 from ultralytics.utils.patches import imread
 
-from dpose_yolo.errors import NOT_TEXT
-from dpose_yolo.folders import is_text
-
 
 class NotDownloadedError(ConnectionError):
     """A file that is not there; Ultralytics takes a `ConnectionError` for being offline."""
@@ -158,9 +155,6 @@ def _leave_image(path: str | Path, write: Any) -> None:
 def _without_repair(verify: Any) -> Any:
     @functools.wraps(verify)
     def call(args: Any) -> Any:
-        file = str(args[0])
-        if verify.__name__ == "verify_image_label" and not is_text(file):
-            return [None] * 5 + [0, 0, 0, 1, f"{args[2]}{file}: ignoring corrupt image/label: {NOT_TEXT}"]
         result = verify(args)
         said = "corrupt JPEG restored and saved"
         instead = "the JPEG does not end as it should; it is used as it is"

@@ -110,7 +110,8 @@ def csv_column(csv_path: str | Path, files: Sequence[str], columns: Sequence[str
 
 def _read_csv(csv_path: str | Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with open(csv_path, "rb") as file:  # given a name, pandas would fetch a URL
+            return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DPoseError(f"there is no table of posture names at {csv_path}: give a CSV file") from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
