@@ -104,7 +104,7 @@ MORE = [
     ({"model": "missing.pt"}, "no model file missing.pt"),
     ({"model": "missing-model"}, "no model file missing-model"),
     ({"pretrained": "missing.pt"}, "no model file missing.pt"),
-    ({"model": "yolo11n.yaml"}, "is not the YAML of a pose model"),
+    ({"model": "yolo11n.yaml"}, "no model file yolo11n.yaml: did you mean yolo11n-pose.yaml?"),
     ({"epochs": "abc"}, "epochs=abc is not allowed: epochs takes a whole number from 1"),
     ({"momentum": "much"}, "the settings cannot be used"),
     ({"optimizer": "Foo"}, "optimizer=Foo cannot be used"),

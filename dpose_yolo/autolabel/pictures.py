@@ -84,6 +84,8 @@ class Pictures:
             self.card = read_card(self.path)
             if part not in self.card.parts:
                 raise DPoseError(f"{self.path} has no part {part}: set split= to {' or '.join(self.card.parts)}")
+            for _ in self:  # a list with a path outside the data folder is refused before anything is written
+                pass
         elif not self.path.exists():
             raise DPoseError(f"no image, folder or video {self.path}: set source= to a path that exists")
         elif self.path.is_file() and _kind(self.path.name) is None:

@@ -30,8 +30,10 @@ def engine_model(path: Any) -> Any:
     from ultralytics import YOLO
 
     from dpose_yolo.engine.checkpoints import why_unreadable
+    from dpose_yolo.engine.ready import ready_engine
     from dpose_yolo.engine.words import one_line
 
+    ready_engine()
     try:  # a full path, since YOLO() removes blanks at the ends
         model = YOLO(os.path.abspath(shipped or path), task="pose")
         task = getattr(getattr(model, "model", None), "task", model.task)
