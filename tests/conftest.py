@@ -32,6 +32,16 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_CONFIG_DIR, ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escape what is not UTF-8 in captured output: reports of several processes are sent as UTF-8."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    if report.failed and not str(report.longrepr).isascii():
+        report.longrepr = str(report.longrepr).encode("utf-8", "backslashreplace").decode()
+    return report
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of pyproject.toml."""
