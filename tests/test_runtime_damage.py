@@ -187,7 +187,12 @@ def test_a_signal_keeps_what_was_found(tmp_path, model, names):
     video = write_video(tmp_path / "long.avi", "MJPG", 3_000)
     code = "from dpose_yolo.cli import main; main()"
     words = ["predict", f"model={model}", f"source={video}", f"project={tmp_path / 'runs'}", "threads=1"]
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in numbers],  # tests may run under nohup
+    )
     folder, end = tmp_path / "runs" / "predict", time.monotonic() + 300
     while not any(f.stat().st_size for f in folder.glob(".poses.*.csv")) and time.monotonic() < end:
         time.sleep(0.01)
