@@ -80,7 +80,7 @@ assert checks.check_font("Arial.ttf").is_file()
 
 
 def test_a_model_that_is_not_there_counts_as_being_offline():
-    """The mixed-precision check on CUDA goes on without its model after a `ConnectionError`."""
+    """The mixed-precision check on CUDA continues without its model after a `ConnectionError`."""
     import ultralytics
 
     import dpose_yolo.engine.checkpoints  # noqa: F401 - applies the patches

@@ -36,7 +36,7 @@ def walk(folder: str, depth: int = 0) -> Iterator[str]:
                     continue
                 if entry.is_dir():
                     folders.append(entry.path)
-                elif not entry.is_file() and os.path.exists(entry.path):  # a link to nothing is told as missing
+                elif not entry.is_file() and os.path.exists(entry.path):  # a broken link is reported as missing
                     raise DPoseError(f"{entry.path} is a pipe or a device, no file: remove it")
                 else:
                     yield entry.path

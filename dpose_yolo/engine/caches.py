@@ -28,7 +28,7 @@ _engine_verify = engine_utils.verify_image_label
 
 
 def load_label_cache(path: Path) -> dict[str, Any]:
-    """The engine's `load_dataset_cache_file`, which loads any pickle; here only arrays and JSON are read.
+    """Replace Ultralytics' `load_dataset_cache_file`, which loads any pickle: read arrays and JSON only.
 
     Args:
         path: the cache.
@@ -83,7 +83,7 @@ def save_label_cache(prefix: str, path: Path, x: dict[str, Any], version: str) -
 
 
 def _load_or_scan(self: YOLODataset, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
-    """The engine's `YOLODataset._load_or_scan_cache`; a cache that names images that the part lacks is not used."""
+    """Run Ultralytics' `_load_or_scan_cache` without a cache that names images outside the split."""
     try:
         cache = engine_dataset.load_dataset_cache_file(cache_path)
         if cache["version"] == engine_dataset.DATASET_CACHE_VERSION and cache["hash"] == cache_hash:
@@ -99,7 +99,7 @@ def _load_or_scan(self: YOLODataset, cache_path: Path, cache_hash: str) -> tuple
 
 
 def verify_image_label(args: tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
-    """The engine's `verify_image_label`; keypoints without flags (`kpt_shape: [K, 2]`) may be missing.
+    """Run Ultralytics' `verify_image_label`; keypoints without flags (`kpt_shape: [K, 2]`) may be missing.
 
     The engine refuses labels with negative numbers, and learns the corner from a point at (0, 0). Both are how label
     tools write a missing point, and get the flag 0 here, as in `dpose check`. Names that are not UTF-8 are left out.

@@ -55,7 +55,7 @@ class CollectingValidator(PoseValidator):
             raise DPoseError(f"{len(self.chosen)} keypoints chosen among {count}, but the data has {labelled}")
 
     def print_results(self) -> None:
-        """Print nothing: the figures of `dpose val` are told once, by the definitions of this package."""
+        """Print nothing: `dpose val` reports its own metrics once."""
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
         """The engine's, with the model's keypoints put into the data's order and given a confidence."""

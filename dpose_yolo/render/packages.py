@@ -102,7 +102,7 @@ def fetch(
 
     Raises:
         DPoseError: an unknown name, a missing tool, no network, a file whose hash differs; for a package that is not
-            required only `say` is told, so that one missing registry does not cost the rest.
+            required it is only reported to `say`, so that one missing registry does not stop the others.
     """
     folders = []
     for name in PACKAGES if names is None else names:

@@ -24,7 +24,7 @@ MOST = 1_000_000  # frames, 9 hours at 30 a second; a header that tells more mak
 TRIES = 30  # failing reads in a row, after which a video is over that does not say how long it is
 MISSES = 5  # failing reads of a camera in a row, after which it is opened again
 PAUSES = (0.1, 2.0)  # shortest and longest wait before a camera is opened again, seconds
-if "OPENCV_LOG_LEVEL" not in os.environ:  # what cannot be opened is told in one line, not in OpenCV's
+if "OPENCV_LOG_LEVEL" not in os.environ:  # sources that cannot be opened get one error line of ours, not OpenCV's
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 READ = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # turned upright as the file says, 16 bits kept
 
